@@ -1,0 +1,107 @@
+"""What a room says about itself: Room.Describe, /readyz and /metrics are three views of one board."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+
+import millrace
+from millrace.wire.common.v1 import common_pb2
+
+Count = Callable[[], int]
+
+
+class StatusBoard:
+    """Collects callables; counts of one kind are summed, watermarks are the minimum per project.
+
+    Times are microseconds of the project's clock.
+    """
+
+    def __init__(self, room: str) -> None:
+        self.room = room
+        self.grpc_address = ""
+        self.http_address = ""
+        self.started = False
+        self.draining = False
+        self._counts: dict[str, list[Count]] = {k: [] for k in ("lag", "unpublished", "busy", "handled", "dead_letters")}
+        self._watermarks: list[Callable[[], Mapping[str, int]]] = []
+        self._definitions: list[Callable[[], Mapping[str, int]]] = []
+        self._problems: dict[str, tuple[Callable[[], str], bool]] = {}
+
+    def lag(self, count: Count) -> None:
+        """Records that wait in the topics this room consumes."""
+        self._counts["lag"].append(count)
+
+    def unpublished(self, count: Count) -> None:
+        """State changes written but not yet published."""
+        self._counts["unpublished"].append(count)
+
+    def busy(self, count: Count) -> None:
+        """Jobs under way that may still publish."""
+        self._counts["busy"].append(count)
+
+    def handled(self, count: Count) -> None:
+        """Records handled since start; grows whenever the room did something."""
+        self._counts["handled"].append(count)
+
+    def dead_letters(self, count: Count) -> None:
+        """Records given up on since start."""
+        self._counts["dead_letters"].append(count)
+
+    def watermarks(self, by_project: Callable[[], Mapping[str, int]]) -> None:
+        """Per project: everything visible at or before this time has taken effect here."""
+        self._watermarks.append(by_project)
+
+    def definitions(self, by_project: Callable[[], Mapping[str, int]]) -> None:
+        """Per project: the version of the definition that runs here."""
+        self._definitions.append(by_project)
+
+    def problem(self, name: str, reason: Callable[[], str], *, degrades_only: bool = False) -> None:
+        """A reason why the room is not ready (or, with `degrades_only`, not at its best); "" means fine."""
+        self._problems[name] = (reason, degrades_only)
+
+    def total(self, kind: str) -> int:
+        """Sum of the counts of one kind."""
+        return sum(count() for count in self._counts[kind])
+
+    def watermarks_us(self) -> dict[str, int]:
+        """The least watermark per project."""
+        merged: dict[str, int] = {}
+        for source in self._watermarks:
+            for project, value in source().items():
+                merged[project] = min(value, merged.get(project, value))
+        return merged
+
+    def reasons(self) -> tuple[bool, list[str]]:
+        """(ready, why not or what is degraded)."""
+        ready = self.started and not self.draining
+        lines = [] if ready else ["draining" if self.draining else "starting"]
+        for name, (reason, degrades_only) in self._problems.items():
+            text = reason()
+            if text:
+                lines.append(f"{name}: {text}")
+                ready = ready and degrades_only
+        return ready, lines
+
+    def snapshot(self) -> common_pb2.RoomStatus:
+        """Everything, as the wire has it."""
+        ready, reasons = self.reasons()
+        definitions: dict[str, int] = {}
+        for source in self._definitions:
+            definitions.update(source())
+        return common_pb2.RoomStatus(
+            room=self.room,
+            version=millrace.__version__,
+            pid=os.getpid(),
+            ready=ready,
+            reasons=reasons,
+            definitions=definitions,
+            watermarks_us=self.watermarks_us(),
+            lag_records=self.total("lag"),
+            unpublished_records=self.total("unpublished"),
+            busy_jobs=self.total("busy"),
+            handled_records=self.total("handled"),
+            dead_letters=self.total("dead_letters"),
+            grpc_address=self.grpc_address,
+            http_address=self.http_address,
+        )

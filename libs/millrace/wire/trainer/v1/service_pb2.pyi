@@ -1,0 +1,76 @@
+from millrace.wire.trainer.v1 import events_pb2 as _events_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class RequestRunReply(_message.Message):
+    __slots__ = ("request_id",)
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    def __init__(self, request_id: _Optional[str] = ...) -> None: ...
+
+class ListRunsRequest(_message.Message):
+    __slots__ = ("project", "unfinished_only", "limit")
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    UNFINISHED_ONLY_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    project: str
+    unfinished_only: bool
+    limit: int
+    def __init__(self, project: _Optional[str] = ..., unfinished_only: _Optional[bool] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class ListRunsReply(_message.Message):
+    __slots__ = ("runs",)
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    runs: _containers.RepeatedCompositeFieldContainer[Run]
+    def __init__(self, runs: _Optional[_Iterable[_Union[Run, _Mapping]]] = ...) -> None: ...
+
+class GetRunRequest(_message.Message):
+    __slots__ = ("run_id",)
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    def __init__(self, run_id: _Optional[str] = ...) -> None: ...
+
+class Run(_message.Message):
+    __slots__ = ("run_id", "project", "state", "reason", "asked_us", "started_us", "finished_us", "candidate", "request_ids", "triggers", "progress", "gate_report_json", "curve")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ASKED_US_FIELD_NUMBER: _ClassVar[int]
+    STARTED_US_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_US_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_IDS_FIELD_NUMBER: _ClassVar[int]
+    TRIGGERS_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    GATE_REPORT_JSON_FIELD_NUMBER: _ClassVar[int]
+    CURVE_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    project: str
+    state: _events_pb2.RunEvent.State
+    reason: str
+    asked_us: int
+    started_us: int
+    finished_us: int
+    candidate: _events_pb2.Candidate
+    request_ids: _containers.RepeatedScalarFieldContainer[str]
+    triggers: _containers.RepeatedScalarFieldContainer[str]
+    progress: float
+    gate_report_json: str
+    curve: _containers.RepeatedCompositeFieldContainer[EpochMetric]
+    def __init__(self, run_id: _Optional[str] = ..., project: _Optional[str] = ..., state: _Optional[_Union[_events_pb2.RunEvent.State, str]] = ..., reason: _Optional[str] = ..., asked_us: _Optional[int] = ..., started_us: _Optional[int] = ..., finished_us: _Optional[int] = ..., candidate: _Optional[_Union[_events_pb2.Candidate, _Mapping]] = ..., request_ids: _Optional[_Iterable[str]] = ..., triggers: _Optional[_Iterable[str]] = ..., progress: _Optional[float] = ..., gate_report_json: _Optional[str] = ..., curve: _Optional[_Iterable[_Union[EpochMetric, _Mapping]]] = ...) -> None: ...
+
+class EpochMetric(_message.Message):
+    __slots__ = ("epoch", "train_loss", "validation_loss")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    TRAIN_LOSS_FIELD_NUMBER: _ClassVar[int]
+    VALIDATION_LOSS_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    train_loss: float
+    validation_loss: float
+    def __init__(self, epoch: _Optional[int] = ..., train_loss: _Optional[float] = ..., validation_loss: _Optional[float] = ...) -> None: ...
