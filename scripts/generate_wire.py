@@ -24,7 +24,9 @@ def generate(target: Path) -> None:
     """Write modules and type stubs for every public proto below `target`."""
     public = [str(p) for p in sorted(PROTO.rglob("*.proto")) if PRIVATE not in p.parts]
     includes = [f"-I{PROTO}", f"-I{Path(protoc.__file__).parent / '_proto'}"]
-    code = protoc.main(["protoc", *includes, f"--python_out={target}", f"--pyi_out={target}", f"--grpc_python_out={target}", *public])
+    code = protoc.main(
+        ["protoc", *includes, f"--python_out={target}", f"--pyi_out={target}", f"--grpc_python_out={target}", *public]
+    )
     if code != 0:
         raise SystemExit(f"protoc failed with exit status {code}")
     for folder in [target / "millrace" / "wire", *(p for p in (target / "millrace" / "wire").rglob("*") if p.is_dir())]:

@@ -52,7 +52,7 @@ class DescribeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class RoomStatus(_message.Message):
-    __slots__ = ("room", "version", "pid", "ready", "reasons", "definitions", "watermarks_us", "lag_records", "unpublished_records", "busy_jobs", "handled_records", "grpc_address", "http_address", "dead_letters")
+    __slots__ = ("room", "version", "pid", "ready", "reasons", "definitions", "watermarks_us", "lag_records", "unpublished_records", "busy_jobs", "handled_records", "grpc_address", "http_address", "dead_letters", "deferred_records")
     class DefinitionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +81,7 @@ class RoomStatus(_message.Message):
     GRPC_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     HTTP_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     DEAD_LETTERS_FIELD_NUMBER: _ClassVar[int]
+    DEFERRED_RECORDS_FIELD_NUMBER: _ClassVar[int]
     room: str
     version: str
     pid: int
@@ -95,7 +96,8 @@ class RoomStatus(_message.Message):
     grpc_address: str
     http_address: str
     dead_letters: int
-    def __init__(self, room: _Optional[str] = ..., version: _Optional[str] = ..., pid: _Optional[int] = ..., ready: _Optional[bool] = ..., reasons: _Optional[_Iterable[str]] = ..., definitions: _Optional[_Mapping[str, int]] = ..., watermarks_us: _Optional[_Mapping[str, int]] = ..., lag_records: _Optional[int] = ..., unpublished_records: _Optional[int] = ..., busy_jobs: _Optional[int] = ..., handled_records: _Optional[int] = ..., grpc_address: _Optional[str] = ..., http_address: _Optional[str] = ..., dead_letters: _Optional[int] = ...) -> None: ...
+    deferred_records: int
+    def __init__(self, room: _Optional[str] = ..., version: _Optional[str] = ..., pid: _Optional[int] = ..., ready: _Optional[bool] = ..., reasons: _Optional[_Iterable[str]] = ..., definitions: _Optional[_Mapping[str, int]] = ..., watermarks_us: _Optional[_Mapping[str, int]] = ..., lag_records: _Optional[int] = ..., unpublished_records: _Optional[int] = ..., busy_jobs: _Optional[int] = ..., handled_records: _Optional[int] = ..., grpc_address: _Optional[str] = ..., http_address: _Optional[str] = ..., dead_letters: _Optional[int] = ..., deferred_records: _Optional[int] = ...) -> None: ...
 
 class ClockTick(_message.Message):
     __slots__ = ("project", "now_us", "lease_id")
@@ -108,7 +110,7 @@ class ClockTick(_message.Message):
     def __init__(self, project: _Optional[str] = ..., now_us: _Optional[int] = ..., lease_id: _Optional[str] = ...) -> None: ...
 
 class DeadLetter(_message.Message):
-    __slots__ = ("room", "topic", "partition", "offset", "error", "reason", "attempts", "first_failed_us", "key", "payload", "headers")
+    __slots__ = ("room", "topic", "partition", "offset", "error", "reason", "attempts", "first_failed_us", "key", "payload", "headers", "payload_bytes")
     class HeadersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -127,6 +129,7 @@ class DeadLetter(_message.Message):
     KEY_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     HEADERS_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_BYTES_FIELD_NUMBER: _ClassVar[int]
     room: str
     topic: str
     partition: int
@@ -138,4 +141,5 @@ class DeadLetter(_message.Message):
     key: bytes
     payload: bytes
     headers: _containers.ScalarMap[str, str]
-    def __init__(self, room: _Optional[str] = ..., topic: _Optional[str] = ..., partition: _Optional[int] = ..., offset: _Optional[int] = ..., error: _Optional[str] = ..., reason: _Optional[str] = ..., attempts: _Optional[int] = ..., first_failed_us: _Optional[int] = ..., key: _Optional[bytes] = ..., payload: _Optional[bytes] = ..., headers: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    payload_bytes: int
+    def __init__(self, room: _Optional[str] = ..., topic: _Optional[str] = ..., partition: _Optional[int] = ..., offset: _Optional[int] = ..., error: _Optional[str] = ..., reason: _Optional[str] = ..., attempts: _Optional[int] = ..., first_failed_us: _Optional[int] = ..., key: _Optional[bytes] = ..., payload: _Optional[bytes] = ..., headers: _Optional[_Mapping[str, str]] = ..., payload_bytes: _Optional[int] = ...) -> None: ...
