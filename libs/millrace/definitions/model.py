@@ -62,7 +62,7 @@ class Field:
     required: bool = False
     range: tuple[float, float] | None = None
     set: tuple[str, ...] | None = None
-    regex: str | None = None          # must match the whole text
+    regex: str | None = None  # must match the whole text
     pii: Pii = Pii.KEEP
 
 
@@ -72,8 +72,8 @@ class Source:
 
     name: str
     event_type: str
-    key: str                          # field that is the Kafka key
-    event_time: str                   # field of type timestamp
+    key: str  # field that is the Kafka key
+    event_time: str  # field of type timestamp
     fields: tuple[Field, ...]
     lateness_us: int = HOUR_US
     max_future_us: int = 300_000_000  # event time beyond the clock by more than this is refused
@@ -91,9 +91,9 @@ class Predict:
     """What one example is, for training and for serving."""
 
     source: str
-    entity: str                       # field of the source
-    moment: str                       # expression over the source's fields, a timestamp
-    request: tuple[str, ...] = ()     # request-time columns, fields of the source
+    entity: str  # field of the source
+    moment: str  # expression over the source's fields, a timestamp
+    request: tuple[str, ...] = ()  # request-time columns, fields of the source
 
 
 class Aggregation(StrEnum):
@@ -115,7 +115,7 @@ class Aggregate:
 
     name: str
     function: Aggregation
-    expression: str = ""              # empty for count()
+    expression: str = ""  # empty for count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +128,14 @@ class View:
     name: str
     version: int
     source: str
-    entity: str                       # field of the source whose value is the entity key; a null key is skipped
+    entity: str  # field of the source whose value is the entity key; a null key is skipped
     latest: tuple[str, ...] = ()
-    derive: tuple[tuple[str, str], ...] = ()       # (name, expression)
+    derive: tuple[tuple[str, str], ...] = ()  # (name, expression)
     aggregates: tuple[Aggregate, ...] = ()
     windows_us: tuple[int, ...] = ()
     hop_us: int = 0
-    where: str = ""                   # row expression; rows where it is not true are skipped
-    ttl_us: int = 0                   # 0: no limit
+    where: str = ""  # row expression; rows where it is not true are skipped
+    ttl_us: int = 0  # 0: no limit
 
     @property
     def is_windowed(self) -> bool:
@@ -154,11 +154,11 @@ class View:
 class Input:
     """One column of the model: a view's feature, joined through another view's feature where `through` is set."""
 
-    name: str                         # `view.column`, unique in the model, e.g. `origin_departures.delay_mean_1h`
+    name: str  # `view.column`, unique in the model, e.g. `origin_departures.delay_mean_1h`
     view: str
     column: str
-    type: FieldType                   # STRING or NUMBER (integers, booleans and timestamps are numbers to a model)
-    through: str = ""                 # `view.column` of a view on the predict entity; empty: the predict entity itself
+    type: FieldType  # STRING or NUMBER (integers, booleans and timestamps are numbers to a model)
+    through: str = ""  # `view.column` of a view on the predict entity; empty: the predict entity itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,18 +166,18 @@ class Label:
     """Where truth comes from and when it counts."""
 
     source: str
-    key: str                          # field whose value equals the predict entity
-    value: str                        # expression over the source's fields; null means unknowable: censored
+    key: str  # field whose value equals the predict entity
+    value: str  # expression over the source's fields; null means unknowable: censored
     horizon_us: int
     missing: Missing = Missing.CENSORED
-    default: float = 0.0              # used when missing is DEFAULT
+    default: float = 0.0  # used when missing is DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
     """Which net, and its settings."""
 
-    kind: str                         # linear, mlp, wide-and-deep
+    kind: str  # linear, mlp, wide-and-deep
     hidden: tuple[int, ...] = (64, 32)
     epochs: int = 12
     learning_rate: float = 0.002
@@ -200,9 +200,9 @@ class Model:
 class Training:
     """When a request becomes a run. All durations run on the project's clock."""
 
-    new_labels: int = 0               # 0: this trigger is off
+    new_labels: int = 0  # 0: this trigger is off
     on_drift: bool = False
-    every_us: int = 0                 # 0: no schedule
+    every_us: int = 0  # 0: no schedule
     window_us: int = 60 * DAY_US
     debounce_us: int = 0
     cooldown_us: int = 0
@@ -214,15 +214,15 @@ class Training:
 class Gate:
     """What a candidate must show before it may be released."""
 
-    metric: str                       # auc, log_loss, mae, rmse
-    floors: tuple[tuple[str, float], ...] = ()     # (metric, worst value allowed)
-    margin: float = 0.0               # required gain over the champion
-    confidence: float = 0.8           # one-sided, by paired bootstrap on the same rows
-    holdout: float = 0.15             # newest share of examples, never trained on
+    metric: str  # auc, log_loss, mae, rmse
+    floors: tuple[tuple[str, float], ...] = ()  # (metric, worst value allowed)
+    margin: float = 0.0  # required gain over the champion
+    confidence: float = 0.8  # one-sided, by paired bootstrap on the same rows
+    holdout: float = 0.15  # newest share of examples, never trained on
     max_ece: float | None = None
     max_p99_ms: float | None = None
     max_size_mb: float | None = None
-    slices: tuple[str, ...] = ()      # input names; the metric per slice is reported
+    slices: tuple[str, ...] = ()  # input names; the metric per slice is reported
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +238,7 @@ class CanaryStep:
 class Rollout:
     """How a gated version becomes champion."""
 
-    strategy: str = "canary"          # direct, canary, shadow
+    strategy: str = "canary"  # direct, canary, shadow
     steps: tuple[CanaryStep, ...] = ()
     guard_us: int = DAY_US
 
@@ -249,7 +249,7 @@ class DriftMonitor:
 
     false_alarms_per_year: float
     window_us: int
-    action: str = "alert"             # alert, retrain
+    action: str = "alert"  # alert, retrain
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +273,7 @@ class PerformanceMonitor:
 class ReleaseMonitor:
     """The judge of a fresh release against the version it replaced, on the same logged inputs."""
 
-    max_disagreement: float = 0.4     # mean |difference| of probabilities, or of numbers in units of the target's std
+    max_disagreement: float = 0.4  # mean |difference| of probabilities, or of numbers in units of the target's std
     min_predictions: int = 150
     min_labels: int = 300
     confidence: float = 0.99

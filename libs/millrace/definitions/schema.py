@@ -1,0 +1,335 @@
+"""The JSON Schema of a project file: its shape, its words and what each of them means.
+
+What a schema cannot say (names that must exist, types of expressions) is checked in `semantics`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from millrace.definitions.model import Aggregation, Clock, FieldType, Missing, Pii, Task
+
+Schema = dict[str, Any]
+
+NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"  # becomes part of Kafka topics: no dots
+IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"  # becomes a name in expressions
+VIEW = r"^[a-z][a-z0-9_]{0,62}@[1-9][0-9]{0,5}$"
+DURATION = r"^[0-9]{1,9}(ms|s|m|h|d)$"
+AGGREGATE = r"^\s*[a-z]+\s*\(.*\)\s*$"
+
+METRICS = {Task.BINARY: ("auc", "log_loss"), Task.REGRESSION: ("mae", "rmse")}
+BASELINES = ("constant", "linear")
+TEMPLATES = ("linear", "mlp", "wide-and-deep")
+STRATEGIES = ("direct", "shadow", "canary")
+
+
+def json_schema() -> Schema:
+    """JSON Schema (draft 2020-12) of a project file, as published in docs/project.schema.json."""
+    schema = _object(
+        "One Millrace project.",
+        {
+            "project": _text("The project's name; part of its topics.", NAME),
+            "description": {"type": "string", "description": "One sentence for people."},
+            "clock": _choice("Where the project's time comes from; cannot change later.", [c.value for c in Clock]),
+            "sources": _named("Streams of events, by name.", NAME, _source()),
+            "predict": _predict(),
+            "features": _named("Feature views `name@version`; a changed view is a new version.", VIEW, _view()),
+            "label": _label(),
+            "model": _model(),
+            "training": _training(),
+            "gate": _gate(),
+            "rollout": _rollout(),
+            "monitors": _monitors(),
+        },
+        required=("project", "sources", "predict", "features", "label", "model", "gate"),
+    )
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "https://millrace.dev/schemas/project.schema.json",
+        "title": "Millrace project file",
+        **schema,
+    }
+
+
+def _object(description: str, properties: dict[str, Schema], required: tuple[str, ...] = ()) -> Schema:
+    return {
+        "description": description,
+        "type": "object",
+        "properties": properties,
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+def _named(description: str, pattern: str, item: Schema) -> Schema:
+    return {
+        "description": description,
+        "type": "object",
+        "minProperties": 1,
+        "maxProperties": 200,
+        "propertyNames": {"pattern": pattern},
+        "additionalProperties": item,
+    }
+
+
+def _text(description: str, pattern: str = "") -> Schema:
+    schema: Schema = {"description": description, "type": "string", "minLength": 1, "maxLength": 1000}
+    return {**schema, "pattern": pattern} if pattern else schema
+
+
+def _choice(description: str, values: list[str] | tuple[str, ...], default: str = "") -> Schema:
+    schema: Schema = {"description": description, "type": "string", "enum": list(values)}
+    return {**schema, "default": default} if default else schema
+
+
+def _duration(description: str) -> Schema:
+    return {"description": f"{description} (90s, 10m, 3h, 7d)", "type": "string", "pattern": DURATION}
+
+
+def _number(description: str, **bounds: float) -> Schema:
+    return {"description": description, "type": "number", **bounds}
+
+
+def _integer(description: str, **bounds: int) -> Schema:
+    return {"description": description, "type": "integer", "maximum": 10**12, **bounds}
+
+
+def _list(description: str, item: Schema, **bounds: Any) -> Schema:
+    return {"description": description, "type": "array", "items": item, "maxItems": 1000, **bounds}
+
+
+def _source() -> Schema:
+    field = _object(
+        "One typed field with its expectations.",
+        {
+            "type": _choice("Type of the value; a timestamp is ISO 8601 with offset.", [t.value for t in FieldType]),
+            "required": {"description": "Null is refused.", "type": "boolean", "default": False},
+            "range": _list("Least and greatest number allowed.", {"type": "number"}, minItems=2, maxItems=2),
+            "set": _list("The only texts allowed.", {"type": "string"}, minItems=1, uniqueItems=True),
+            "regex": _text("Regular expression that the whole text must match."),
+            "pii": _choice("What happens to a personal value at the door.", [p.value for p in Pii], "keep"),
+        },
+        required=("type",),
+    )
+    return _object(
+        "A stream of one event type.",
+        {
+            "event_type": _text("CloudEvents type of its events."),
+            "key": _text("Field that is the Kafka key; implies required.", IDENTIFIER),
+            "event_time": _text("Field of type timestamp that says when it happened; implies required.", IDENTIFIER),
+            "fields": _named("Fields by name.", IDENTIFIER, field),
+            "lateness": _duration("An event this much later than its time is ordinary"),
+            "max_future": _duration("An event time beyond the clock by more than this is refused"),
+        },
+        required=("event_type", "key", "event_time", "fields"),
+    )
+
+
+def _predict() -> Schema:
+    return _object(
+        "What one example is, for training and for serving.",
+        {
+            "source": _text("The event that asks for a prediction.", NAME),
+            "entity": _text("Field whose value names the example's entity.", IDENTIFIER),
+            "moment": _text("Expression: the time as of which the prediction is made; a timestamp."),
+            "request": _list("Fields that the caller sends along.", _text("Field.", IDENTIFIER), uniqueItems=True),
+        },
+        required=("source", "entity", "moment"),
+    )
+
+
+def _view() -> Schema:
+    expressions: Schema = {
+        "type": "object",
+        "minProperties": 1,
+        "propertyNames": {"pattern": IDENTIFIER},
+        "additionalProperties": _text("Expression."),
+    }
+    functions = ", ".join(a.value for a in Aggregation)
+    return _object(
+        "One immutable version of features about one entity: the latest values, or aggregates over windows.",
+        {
+            "source": _text("The source that feeds it.", NAME),
+            "entity": _text("Field whose value is the entity; a null one is skipped.", IDENTIFIER),
+            "latest": _list(
+                "Fields taken from the newest event.", _text("Field.", IDENTIFIER), minItems=1, uniqueItems=True
+            ),
+            "derive": {**expressions, "description": "Columns computed from the newest event: name to expression."},
+            "aggregates": {
+                **expressions,
+                "description": f"Columns per window: name to function(expression); functions: {functions}.",
+                "additionalProperties": _text("function(expression)", AGGREGATE),
+            },
+            "windows": _list("Windows, multiples of the hop.", _duration("Window"), minItems=1, maxItems=24),
+            "hop": _duration("Width of a tile: windows move in these steps"),
+            "where": _text("Expression; rows where it is not true are skipped."),
+            "ttl": _duration("Older values read as expired; leave out for no limit"),
+        },
+        required=("source", "entity"),
+    )
+
+
+def _label() -> Schema:
+    return _object(
+        "Where truth comes from and when it counts.",
+        {
+            "source": _text("The source that brings the truth.", NAME),
+            "key": _text("Field whose value equals the predict entity.", IDENTIFIER),
+            "value": _text("Expression: the truth; null means unknowable."),
+            "horizon": _duration("Time after the moment at which the truth counts as mature"),
+            "missing": _choice("What a truth that never comes means.", [m.value for m in Missing], "censored"),
+            "default": _number("The truth assumed when missing is default."),
+        },
+        required=("source", "key", "value", "horizon"),
+    )
+
+
+def _model() -> Schema:
+    joined = _object(
+        "All columns of a view, or some, joined through another view's feature.",
+        {
+            "view": _text("Name of the view, without version."),
+            "columns": _list("Only these columns.", _text("Column.", IDENTIFIER), minItems=1, uniqueItems=True),
+            "through": _text("`view.column` of a view on the predict entity that names this view's entity."),
+            "as": _text("Prefix of the inputs' names instead of the view's.", IDENTIFIER),
+        },
+        required=("view",),
+    )
+    template = _object(
+        "Which net, and its settings.",
+        {
+            "kind": _choice("Kind of net.", TEMPLATES),
+            "hidden": _list("Widths of the hidden layers.", _integer("Width.", minimum=1, maximum=4096), maxItems=8),
+            "epochs": _integer("Passes over the training set.", minimum=1, maximum=1000),
+            "learning_rate": _number("Step size.", exclusiveMinimum=0, maximum=10),
+            "batch_size": _integer("Rows per step.", minimum=1, maximum=1_000_000),
+            "seed": _integer("Seed of everything random.", minimum=0),
+        },
+        required=("kind",),
+    )
+    inputs = {"anyOf": [_text("`view.column` of a view on the predict entity."), joined]}
+    return _object(
+        "What is trained and which simple models it must beat.",
+        {
+            "name": _text("Name of the model, unique on the platform.", NAME),
+            "task": _choice("What it predicts.", [t.value for t in Task]),
+            "template": template,
+            "inputs": _list("Columns of the model.", inputs, minItems=1),
+            "baselines": _list("Simple models to beat.", _choice("Baseline.", BASELINES), uniqueItems=True),
+        },
+        required=("name", "task", "template", "inputs"),
+    )
+
+
+def _training() -> Schema:
+    triggers = _object(
+        "What asks for a run.",
+        {
+            "new_labels": _integer("Labels matured since the last run; 0: off.", minimum=0),
+            "drift": {"description": "Drift alarms ask too.", "type": "boolean"},
+            "schedule": _duration("Every so often"),
+        },
+    )
+    return _object(
+        "When a request becomes a run, on the project's clock.",
+        {
+            "triggers": triggers,
+            "window": _duration("History that is trained on"),
+            "debounce": _duration("Requests this close together become one run"),
+            "cooldown": _duration("No run sooner than this after the last"),
+            "budget_per_day": _integer("Runs per day at most.", minimum=1, maximum=1000),
+            "min_rows": _integer("Fewer labelled rows are not trained on.", minimum=10),
+        },
+    )
+
+
+def _gate() -> Schema:
+    metrics = [metric for names in METRICS.values() for metric in names]
+    return _object(
+        "What a candidate must show before it may be released.",
+        {
+            "metric": _choice("The metric that compares candidate and champion.", metrics),
+            "floors": {
+                "description": "Worst value allowed, per metric.",
+                "type": "object",
+                "properties": {metric: _number("Worst value allowed.", minimum=0) for metric in metrics},
+                "additionalProperties": False,
+            },
+            "margin": _number("Gain over the champion that is required.", minimum=0),
+            "confidence": _number("One-sided confidence of that gain.", minimum=0.5, exclusiveMaximum=1),
+            "holdout": _number("Newest share of examples, never trained on.", exclusiveMinimum=0, maximum=0.9),
+            "calibration": _object(
+                "Calibration.", {"max_ece": _number("Greatest expected calibration error.", minimum=0)}
+            ),
+            "latency": _object(
+                "Speed and size.",
+                {
+                    "max_p99_ms": _number("Slowest 99th percentile of one row, milliseconds.", exclusiveMinimum=0),
+                    "max_size_mb": _number("Largest model file, megabytes.", exclusiveMinimum=0),
+                },
+            ),
+            "slices": _list("Inputs by whose values the metric is reported.", _text("Input."), uniqueItems=True),
+        },
+        required=("metric",),
+    )
+
+
+def _rollout() -> Schema:
+    step = _object(
+        "One step, held until both the time and the count have passed.",
+        {
+            "weight": _number("Share of keys, above 0 and below 1.", exclusiveMinimum=0, exclusiveMaximum=1),
+            "after": _duration("Least time in this step"),
+            "min_predictions": _integer("Least predictions in this step.", minimum=0),
+        },
+    )
+    return _object(
+        "How a gated version becomes champion.",
+        {
+            "strategy": _choice("direct at once; shadow beside first; canary in steps.", STRATEGIES, "canary"),
+            "steps": _list("Steps of the canary, or the one step of a shadow.", step, maxItems=20),
+            "guard": _duration("How long the replaced version stays warm"),
+        },
+    )
+
+
+def _monitors() -> Schema:
+    window = _duration("Window on the project's clock")
+    drift = _object(
+        "Drift with a declared rate of false alarms.",
+        {
+            "false_alarms_per_year": _number(
+                "False alarms per year that are accepted.", exclusiveMinimum=0, maximum=10_000
+            ),
+            "window": window,
+            "action": _choice("What follows.", ("alert", "retrain"), "alert"),
+        },
+        required=("false_alarms_per_year", "window"),
+    )
+    alert = _choice("What follows.", ("alert",), "alert")
+    return _object(
+        "Everything that is watched.",
+        {
+            "drift": {**drift, "description": "Drift of inputs and predictions."},
+            "label_drift": {**drift, "description": "Drift of the truth."},
+            "data_quality": _object(
+                "Share of refused events.",
+                {
+                    "max_quarantined_share": _number("Share that is accepted.", minimum=0, maximum=1),
+                    "window": window,
+                    "action": alert,
+                },
+            ),
+            "performance": _object("Realised performance.", {"window": window, "action": alert}),
+            "release": _object(
+                "The judge of a fresh release against the version it replaced.",
+                {
+                    "max_disagreement": _number("Mean difference of outputs that is accepted.", exclusiveMinimum=0),
+                    "min_predictions": _integer("Pairs needed before labels.", minimum=1),
+                    "min_labels": _integer("Labelled pairs needed.", minimum=1),
+                    "confidence": _number("Confidence needed to act.", minimum=0.5, exclusiveMaximum=1),
+                    "action": _choice("What follows.", ("alert", "rollback"), "rollback"),
+                },
+            ),
+        },
+    )
