@@ -32,7 +32,9 @@ class RoomSettings(BaseSettings):
     )
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey: the online store.")
     clickhouse_url: str = Field("http://127.0.0.1:8123", description="ClickHouse's HTTP interface: history and logs.")
-    home: Path = Field(Path(".millrace"), description="Folder of everything kept on disk; a room writes below home/<room>.")
+    home: Path = Field(
+        Path(".millrace"), description="Folder of everything kept on disk; a room writes below home/<room>."
+    )
     sql_url: str = Field("", description="SQLAlchemy address; empty: an SQLite file in the room's folder.")
     objects_url: str = Field("", description="Object store; empty: the folder home/objects/<room>.")
     grpc_bind: str = Field("127.0.0.1:0", description="gRPC listener, host:port; port 0 picks a free one.")
@@ -44,7 +46,9 @@ class RoomSettings(BaseSettings):
     tls_ca: str = Field("", description="Authority (PEM) that the other rooms' certificates are checked against.")
     log_level: str = Field("INFO", description="Least severe level that is logged.")
     drain_s: float = Field(15.0, gt=0, description="Wall time that work in hand is given at shutdown, per stage.")
-    start_deadline_s: float = Field(120.0, gt=0, description="Wall time that stores and broker have to appear at start.")
+    start_deadline_s: float = Field(
+        120.0, gt=0, description="Wall time that stores and broker have to appear at start."
+    )
 
     ingestion_address: str = Field("", description="gRPC address of ingestion, host:port.")
     labeling_address: str = Field("", description="gRPC address of labeling, host:port.")
@@ -78,7 +82,7 @@ class RoomSettings(BaseSettings):
 
     def database_url(self, room: str) -> str:
         """`sql_url`, or the SQLite file in the room's folder."""
-        return self.sql_url or f"sqlite+aiosqlite:///{(self.folder(room) / f'{room}.db').resolve()}"
+        return self.sql_url or f"sqlite:///{(self.folder(room) / f'{room}.db').resolve()}"
 
     def objects_path(self, room: str) -> Path:
         """The folder of the room's objects when `objects_url` is empty."""

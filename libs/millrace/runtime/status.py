@@ -23,7 +23,9 @@ class StatusBoard:
         self.http_address = ""
         self.started = False
         self.draining = False
-        self._counts: dict[str, list[Count]] = {k: [] for k in ("lag", "unpublished", "busy", "handled", "dead_letters")}
+        self._counts: dict[str, list[Count]] = {
+            k: [] for k in ("lag", "deferred", "unpublished", "busy", "handled", "dead_letters")
+        }
         self._watermarks: list[Callable[[], Mapping[str, int]]] = []
         self._definitions: list[Callable[[], Mapping[str, int]]] = []
         self._problems: dict[str, tuple[Callable[[], str], bool]] = {}
@@ -31,6 +33,10 @@ class StatusBoard:
     def lag(self, count: Count) -> None:
         """Records that wait in the topics this room consumes."""
         self._counts["lag"].append(count)
+
+    def deferred(self, count: Count) -> None:
+        """Records that a sink has yet to write, where whoever reads the sink waits for it by itself."""
+        self._counts["deferred"].append(count)
 
     def unpublished(self, count: Count) -> None:
         """State changes written but not yet published."""
@@ -98,6 +104,7 @@ class StatusBoard:
             definitions=definitions,
             watermarks_us=self.watermarks_us(),
             lag_records=self.total("lag"),
+            deferred_records=self.total("deferred"),
             unpublished_records=self.total("unpublished"),
             busy_jobs=self.total("busy"),
             handled_records=self.total("handled"),

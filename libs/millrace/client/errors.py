@@ -1,0 +1,36 @@
+"""What a caller of the platform may meet.
+
+ClientError
+├── RoomUnknown      no running room of that name was found
+├── CallFailed       a room answered with an error, or not at all within the deadline
+├── BadRecording  a file of recorded events cannot be read
+└── NotQuiet         the platform did not come to rest before the deadline
+"""
+
+from __future__ import annotations
+
+import grpc
+
+
+class ClientError(Exception):
+    """Any failure of a client."""
+
+
+class RoomUnknown(ClientError):
+    """No running room of that name was found."""
+
+
+class CallFailed(ClientError):
+    """A room answered with an error, or not at all; `code` is gRPC's name for it."""
+
+    def __init__(self, what: str, error: grpc.aio.AioRpcError) -> None:
+        super().__init__(f"{what}: {error.code().name}: {error.details()}")
+        self.code = error.code().name
+
+
+class NotQuiet(ClientError):
+    """The platform did not come to rest before the deadline; the text names the rooms that lag."""
+
+
+class BadRecording(ClientError):
+    """A file of recorded events cannot be read; the text names file and line."""

@@ -1,0 +1,164 @@
+"""What every door does: identify the caller, take up its trace, and turn a RoomError into the protocol's own words."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from http.cookies import SimpleCookie
+from typing import Any
+
+import grpc
+from fastapi import FastAPI
+from fastapi.requests import Request
+from fastapi.responses import JSONResponse
+
+from millrace.runtime import auth, trace
+from millrace.runtime.auth import COOKIE, Authenticator
+from millrace.runtime.errors import Exhausted, RoomError, Unauthenticated
+
+log = logging.getLogger(__name__)
+
+STATUS_CODES: dict[str, tuple[grpc.StatusCode, int]] = {
+    "not_found": (grpc.StatusCode.NOT_FOUND, 404),
+    "invalid": (grpc.StatusCode.INVALID_ARGUMENT, 400),
+    "conflict": (grpc.StatusCode.ABORTED, 409),
+    "precondition": (grpc.StatusCode.FAILED_PRECONDITION, 409),
+    "exhausted": (grpc.StatusCode.RESOURCE_EXHAUSTED, 429),
+    "unavailable": (grpc.StatusCode.UNAVAILABLE, 503),
+    "deadline": (grpc.StatusCode.DEADLINE_EXCEEDED, 504),
+    "unauthenticated": (grpc.StatusCode.UNAUTHENTICATED, 401),
+    "denied": (grpc.StatusCode.PERMISSION_DENIED, 403),
+    "data_loss": (grpc.StatusCode.DATA_LOSS, 500),
+}
+RETRY_AFTER = "retry-after-ms"
+_OPEN_GRPC = "/grpc.health.v1.Health/"
+_OPEN_HTTP = ("/healthz", "/readyz", "/static/")
+
+Scope = MutableMapping[str, Any]
+
+
+def grpc_errors(authenticator: Authenticator | None = None) -> grpc.aio.ServerInterceptor[Any, Any]:
+    """The interceptor of every room's gRPC server; without an authenticator everybody is `local`."""
+    return _Door(authenticator or Authenticator({}))
+
+
+class _Door(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+    def __init__(self, authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
+
+    async def intercept_service(self, continuation: Callable[..., Awaitable[Any]], details: Any) -> Any:
+        handler = await continuation(details)
+        if handler is None:
+            return None
+        metadata = dict(details.invocation_metadata or ())
+
+        def enter() -> None:
+            trace.enter(str(metadata.get(trace.HEADER, "")))
+            if not details.method.startswith(_OPEN_GRPC):
+                auth.enter(self._authenticator.identify(str(metadata.get("authorization", ""))))
+
+        return _wrap(handler, enter, details.method)
+
+
+def _wrap(handler: Any, enter: Callable[[], None], method: str) -> Any:
+    """The same handler behind `enter` and the error map, whatever its streaming kind."""
+    if handler.response_streaming:
+        inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
+        make = (
+            grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
+        )
+        wrapped: Any = _streaming(inner, enter, method)
+    else:
+        inner = handler.stream_unary if handler.request_streaming else handler.unary_unary
+        make = (
+            grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
+        )
+        wrapped = _unary(inner, enter, method)
+    return make(wrapped, handler.request_deserializer, handler.response_serializer)
+
+
+def _unary(inner: Callable[..., Any], enter: Callable[[], None], method: str) -> Callable[..., Awaitable[Any]]:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        try:
+            enter()
+            return await inner(request, context)
+        except RoomError as error:
+            await _abort(context, error, method)
+
+    return call
+
+
+def _streaming(inner: Callable[..., Any], enter: Callable[[], None], method: str) -> Callable[..., AsyncIterator[Any]]:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        try:
+            enter()
+            replies = inner(request, context)
+            if hasattr(replies, "__aiter__"):
+                async for reply in replies:
+                    yield reply
+            else:
+                await replies  # a servicer that writes through its context
+        except RoomError as error:
+            await _abort(context, error, method)
+
+    return call
+
+
+async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: RoomError, method: str) -> None:
+    status = STATUS_CODES.get(error.code, (grpc.StatusCode.INTERNAL, 500))[0]
+    _report(error, method)
+    trailing = ((RETRY_AFTER, str(error.retry_after_ms)),) if isinstance(error, Exhausted) else ()
+    await context.abort(status, str(error), trailing)
+
+
+def _report(error: RoomError, where: str) -> None:
+    known = error.code in STATUS_CODES
+    level = logging.DEBUG if known and error.code not in ("data_loss", "unavailable") else logging.WARNING
+    log.log(level, "%s: %s: %s", where, error.code, error, exc_info=None if known else error)
+
+
+def install_http_errors(app: FastAPI, authenticator: Authenticator) -> None:
+    """Identity, trace and error map for every HTTP route of the app."""
+
+    @app.exception_handler(RoomError)
+    async def explain(request: Request, error: RoomError) -> JSONResponse:
+        _report(error, request.url.path)
+        return http_error(error)
+
+    app.add_middleware(_HttpDoor, authenticator=authenticator)
+
+
+def http_error(error: RoomError) -> JSONResponse:
+    """The JSON answer of a failure, with Retry-After (seconds) where waiting helps."""
+    status = STATUS_CODES.get(error.code, (grpc.StatusCode.INTERNAL, 500))[1]
+    headers = {}
+    if isinstance(error, Exhausted):
+        headers = {"Retry-After": str(max(1, -(-error.retry_after_ms // 1000))), RETRY_AFTER: str(error.retry_after_ms)}
+    return JSONResponse({"code": error.code, "error": str(error)}, status_code=status, headers=headers)
+
+
+class _HttpDoor:
+    """Plain ASGI: a BaseHTTPMiddleware would run the route in another context and lose the identity."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]], authenticator: Authenticator) -> None:
+        self._app = app
+        self._authenticator = authenticator
+
+    async def __call__(self, scope: Scope, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        trace.enter(headers.get(trace.HEADER, ""))
+        try:
+            if not scope["path"].startswith(_OPEN_HTTP):
+                auth.enter(self._authenticator.identify(headers.get("authorization") or _from_cookie(headers)))
+        except Unauthenticated as error:
+            await http_error(error)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def _from_cookie(headers: dict[str, str]) -> str:
+    morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    return f"Bearer {morsel.value}" if morsel else ""

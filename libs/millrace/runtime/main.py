@@ -1,0 +1,49 @@
+"""The one `main` of every `__main__.py`: build the room, run it, and leave with a status that scripts can trust.
+
+Rooms spend much of their time in small reads and writes of sockets, for which uvloop takes less than asyncio's loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import uvloop
+from pydantic import ValidationError
+
+from millrace.runtime.errors import Policy, RoomError
+from millrace.runtime.logging import configure
+
+if TYPE_CHECKING:
+    from millrace.runtime.room import RoomProcess
+
+EXIT_FAILED = 1
+EXIT_CONFIGURATION = 2
+
+
+def main(build: Callable[[], RoomProcess]) -> None:
+    """Builds inside the loop, runs until signalled; exit 0 after a drained stop, else one line and 1 or 2."""
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(build))
+    except ValidationError as error:
+        first = error.errors()[0]
+        _leave(f"bad setting {'.'.join(map(str, first['loc']))}: {first['msg']}", EXIT_CONFIGURATION)
+    except RoomError as error:
+        _leave(str(error), EXIT_CONFIGURATION if error.policy is Policy.CRASH else EXIT_FAILED)
+    except KeyboardInterrupt:
+        _leave("interrupted", EXIT_FAILED)
+
+
+async def _run(build: Callable[[], RoomProcess]) -> None:
+    configure("millrace", "INFO")
+    room = build()
+    configure(room.name, room.settings.log_level)
+    await room.run()
+
+
+def _leave(message: str, status: int) -> None:
+    print(f"millrace: {message}", file=sys.stderr)
+    raise SystemExit(status)

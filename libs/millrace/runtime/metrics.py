@@ -1,0 +1,55 @@
+"""Prometheus: the status board as gauges, beside whatever a room counts itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import Response
+
+from millrace.runtime.status import StatusBoard
+
+_HELP = {
+    "lag": "Records that wait in the topics this room consumes",
+    "deferred": "Records that sinks have yet to write",
+    "unpublished": "State changes written but not yet published",
+    "busy": "Jobs under way that may still publish",
+    "handled": "Records handled since start",
+    "dead_letters": "Records given up on since start",
+}
+
+
+class _BoardCollector:
+    def __init__(self, status: StatusBoard) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Any]:
+        from prometheus_client.core import GaugeMetricFamily
+
+        room = self._status.room
+        for kind, text in _HELP.items():
+            family = GaugeMetricFamily(f"millrace_room_{kind}", text, labels=["room"])
+            family.add_metric([room], self._status.total(kind))
+            yield family
+        ready = GaugeMetricFamily("millrace_room_ready", "1 when the room is ready", labels=["room"])
+        ready.add_metric([room], float(self._status.reasons()[0]))
+        yield ready
+        marks = GaugeMetricFamily(
+            "millrace_room_watermark_us", "Project time up to which everything took effect", labels=["room", "project"]
+        )
+        for project, value in self._status.watermarks_us().items():
+            marks.add_metric([room, project], value)
+        yield marks
+
+
+def install_metrics(app: FastAPI, status: StatusBoard) -> None:
+    """Adds GET /metrics."""
+    from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+
+    board = CollectorRegistry()
+    board.register(_BoardCollector(status))
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        return Response(generate_latest(board) + generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)

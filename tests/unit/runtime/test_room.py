@@ -1,0 +1,175 @@
+"""The life of a process: doors, identity, restarts of tasks, signals, ports that are taken."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import grpc
+import httpx
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from millrace.runtime.channels import open_channel
+from millrace.runtime.errors import ConfigurationError, DataLoss, Exhausted, Policy, Unavailable
+from millrace.runtime.room import RoomProcess
+from millrace.runtime.settings import RoomSettings
+from millrace.wire.common.v1 import common_pb2, common_pb2_grpc
+
+from tests.support.poll import until
+
+
+async def run(process):
+    task = asyncio.create_task(process.run())
+    await until(lambda: process.status.started or task.done())
+    return task
+
+
+async def stop(process, task):
+    process.request_stop()
+    await asyncio.wait_for(task, 20)
+
+
+async def test_describe_health_and_readiness_agree(tmp_path):
+    process = RoomProcess("toy", RoomSettings(home=tmp_path))
+    trouble = ["disk is full"]
+    process.status.problem("disk", lambda: trouble[0])
+    process.status.problem("cache", lambda: "cold", degrades_only=True)
+    process.status.lag(lambda: 2)
+    process.status.lag(lambda: 3)
+    process.status.watermarks(lambda: {"p": 5, "q": 1})
+    process.status.watermarks(lambda: {"p": 4})
+    task = await run(process)
+    channel = open_channel(process.status.grpc_address)
+    status = await common_pb2_grpc.RoomStub(channel).Describe(common_pb2.DescribeRequest())
+    assert not status.ready and list(status.reasons) == ["disk: disk is full", "cache: cold"]
+    assert status.lag_records == 5 and dict(status.watermarks_us) == {"p": 4, "q": 1} and status.pid == os.getpid()
+    async with httpx.AsyncClient(base_url=f"http://{process.status.http_address}") as client:
+        assert (await client.get("/readyz")).status_code == 503
+        trouble[0] = ""
+        assert (await client.get("/readyz")).json() == {"ready": True, "reasons": ["cache: cold"]}
+        assert (await client.get("/healthz")).status_code == 200
+    answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    await channel.close(None)
+    await stop(process, task)
+
+
+async def test_errors_reach_http_with_their_code(tmp_path):
+    process = RoomProcess("toy", RoomSettings(home=tmp_path))
+
+    @process.http.get("/full")
+    async def full():
+        raise Exhausted("later", retry_after_ms=1500)
+
+    @process.http.get("/lost")
+    async def lost():
+        raise DataLoss("bytes")
+
+    task = await run(process)
+    async with httpx.AsyncClient(base_url=f"http://{process.status.http_address}") as client:
+        answer = await client.get("/full")
+        assert (
+            answer.status_code == 429 and answer.headers["retry-after"] == "2" and answer.json()["code"] == "exhausted"
+        )
+        assert (await client.get("/lost")).status_code == 500
+    await stop(process, task)
+
+
+async def test_tokens_are_asked_for_at_both_doors(tmp_path):
+    (tmp_path / "tokens").write_text("s3cret ada admin\n")
+    process = RoomProcess("toy", RoomSettings(home=tmp_path, token_file=str(tmp_path / "tokens")))
+    task = await run(process)
+    for token, works in (("", False), ("s3cret", True)):
+        channel = open_channel(process.status.grpc_address, token=token)
+        call = common_pb2_grpc.RoomStub(channel).Describe(common_pb2.DescribeRequest())
+        if works:
+            assert (await call).room == "toy"
+        else:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call
+            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        await channel.close(None)
+    async with httpx.AsyncClient(base_url=f"http://{process.status.http_address}") as client:
+        assert (await client.get("/metrics")).status_code == 401
+        assert (await client.get("/readyz")).status_code == 200
+        assert (await client.get("/metrics", headers={"authorization": "Bearer s3cret"})).status_code == 200
+        assert (await client.get("/metrics", headers={"cookie": "millrace_token=s3cret"})).status_code == 200
+    await stop(process, task)
+
+
+async def test_a_crashed_task_is_shown_and_started_again_and_a_lasting_failure_ends_the_process(tmp_path):
+    process = RoomProcess("toy", RoomSettings(home=tmp_path))
+    runs = []
+
+    async def shaky():
+        runs.append(process.status.reasons()[1])
+        if len(runs) == 1:
+            raise ValueError("first")
+        if len(runs) == 2:
+            raise ConfigurationError("for good")
+
+    process.add_task("shaky", shaky)
+    assert ConfigurationError("x").policy is Policy.CRASH
+    task = await run(process)
+    with pytest.raises(ConfigurationError, match="for good"):
+        await asyncio.wait_for(task, 20)
+    assert len(runs) == 2
+
+
+async def test_start_hooks_wait_for_what_may_come_and_stop_hooks_run_backwards(tmp_path):
+    process = RoomProcess("toy", RoomSettings(home=tmp_path))
+    seen = []
+
+    async def store():
+        seen.append("store")
+        if len(seen) < 3:
+            raise Unavailable("not yet")
+
+    async def note(what):
+        seen.append(what)
+
+    process.on_start(store)
+    process.on_stop(lambda: note("first"))
+    process.on_stop(lambda: note("second"))
+    await stop(process, await run(process))
+    assert seen == ["store"] * 3 + ["second", "first"]
+
+
+@pytest.mark.parametrize("door", ["grpc_bind", "http_bind"])
+async def test_a_taken_port_is_one_clear_line(tmp_path, door):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        process = RoomProcess("toy", RoomSettings(home=tmp_path, **{door: f"127.0.0.1:{taken.getsockname()[1]}"}))
+        with pytest.raises(ConfigurationError, match="cannot listen on"):
+            await process.run()
+
+
+TOY = """
+from millrace.runtime.main import main
+from millrace.runtime.room import RoomProcess
+from millrace.runtime.settings import RoomSettings
+main(lambda: RoomProcess("toy", RoomSettings()))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_drains_and_exits_with_0(tmp_path, number):
+    environment = os.environ | {"MILLRACE_HOME": str(tmp_path)}
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", TOY, env=environment)
+    await until((tmp_path / "run" / "toy.json").exists, 60)
+    child.send_signal(number)
+    assert await asyncio.wait_for(child.wait(), 20) == 0
+    assert not (tmp_path / "run" / "toy.json").exists()
+
+
+async def test_a_bad_setting_is_one_line_and_exit_2(tmp_path):
+    for name, value in (("MILLRACE_GRPC_BIND", "0.0.0.0:0"), ("MILLRACE_DRAIN_S", "soon")):
+        environment = os.environ | {"MILLRACE_HOME": str(tmp_path), name: value}
+        done = await asyncio.to_thread(
+            subprocess.run, [sys.executable, "-c", TOY], env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stderr.startswith("millrace: ")
