@@ -1,0 +1,1 @@
+"""The image recipe of the seven rooms and what runs inside it."""

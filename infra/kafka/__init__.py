@@ -1,0 +1,1 @@
+"""Kafka's side of the platform: the table of topics, the jars of the embedded broker."""

@@ -1,0 +1,1 @@
+"""What tests share: the embedded stack, polling with a deadline."""
