@@ -1,0 +1,1 @@
+"""Ingestion: the door for data events."""

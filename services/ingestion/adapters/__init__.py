@@ -1,0 +1,1 @@
+"""Outbound: what the ports are made of."""

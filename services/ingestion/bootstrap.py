@@ -1,0 +1,92 @@
+"""Where ingestion's ports get their adapters."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from functools import partial
+from pathlib import Path
+
+from millrace.bus.kafka import KafkaBus
+from millrace.bus.ports import Bus
+from millrace.bus.topics import load_topics
+from millrace.bus.worker import Worker
+from millrace.runtime.clock import wall_us
+from millrace.runtime.definitions import Definition, DefinitionBook
+from millrace.runtime.room import RoomProcess
+from millrace.stores.sql import Database
+from millrace.wire.ingestion.v1 import service_pb2_grpc
+
+from services.ingestion.adapters.ledger_sql import SqlLedger
+from services.ingestion.adapters.tails_bus import BusTails
+from services.ingestion.entrypoints.consumer import raw_worker
+from services.ingestion.entrypoints.metrics import count_outcomes
+from services.ingestion.entrypoints.rest import router
+from services.ingestion.entrypoints.rpc import IngestionService
+from services.ingestion.handlers.plane import Ingestion, Limits, Outside
+from services.ingestion.settings import ROOM, Settings
+
+MIGRATIONS = Path(__file__).parent / "entrypoints" / "migrations"
+BEAT_S = 1.0
+
+
+def build(settings: Settings, bus: Bus | None = None) -> RoomProcess:
+    """The room, joined; `bus` stands in for Kafka in tests."""
+    room = RoomProcess(ROOM, settings)
+    bus = bus or KafkaBus(settings.kafka_bootstrap, f"millrace-{ROOM}", settings.kafka_security)
+    topics = load_topics()
+    database = Database(settings.database_url(ROOM), room=ROOM)
+    ledger = SqlLedger(database)
+    limits = Limits(
+        recent_ids=settings.recent_ids,
+        max_request_events=settings.max_request_events,
+        max_waiting_events=settings.max_waiting_events,
+        max_ahead_us=settings.max_ahead_us,
+        max_lease_ms=settings.max_lease_ms,
+    )
+    plane = Ingestion(Outside(bus, ledger, BusTails(bus), topics, count_outcomes), limits, wall_us)
+    definitions = DefinitionBook(bus)
+    worker = raw_worker(bus, plane)
+
+    async def start() -> None:
+        await database.start(MIGRATIONS)
+        await bus.start()
+        await bus.ensure_topics(topics.static())
+        await plane.open(settings.pii_secret.encode() or await ledger.secret(secrets.token_bytes(32)))
+
+    async def follow(name: str, definition: Definition | None) -> None:
+        await plane.follow_definition(name, definition)
+        await worker.set_topics(plane.raw_topics())
+
+    async def beat() -> None:
+        while True:
+            await asyncio.sleep(BEAT_S)
+            await plane.beat()
+
+    definitions.on_change(follow)
+    room.on_start(start)
+    room.on_stop(database.stop)
+    room.on_stop(bus.stop)
+    room.on_stop(plane.close)
+    for name, run in (("definitions", definitions.run), ("raw", worker.run), ("beat", beat)):
+        room.add_task(name, run)
+    service = IngestionService(plane)
+    room.add_grpc(partial(service_pb2_grpc.add_IngestionServicer_to_server, service))
+    room.http.include_router(router(plane, settings.max_body_bytes, settings.max_file_bytes))
+    _report(room, plane, definitions, worker)
+    return room
+
+
+def _report(room: RoomProcess, plane: Ingestion, definitions: DefinitionBook, worker: Worker) -> None:
+    status = room.status
+    status.lag(lambda: worker.lag_records)
+    status.lag(lambda: definitions.lag_records)
+    status.busy(lambda: plane.busy_requests)
+    status.handled(lambda: sum(lane.handled_events for lane in plane.all_lanes()))
+    status.handled(lambda: definitions.handled_records)
+    status.dead_letters(lambda: worker.dead_letters)
+    status.definitions(plane.versions)
+    status.watermarks(plane.watermarks_us)
+    status.problem("definition", lambda: definitions.problem, degrades_only=True)
+    status.problem("definitions", lambda: "" if definitions.ready else "not caught up")
+    status.problem("raw topics", lambda: worker.state if worker.state.startswith("retrying") else "")

@@ -1,0 +1,1 @@
+"""Inbound: gRPC, HTTP, files, and the topic that producers write to directly."""

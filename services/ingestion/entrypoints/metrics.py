@@ -1,0 +1,21 @@
+"""Counters of this room, beside the board's gauges."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Sequence
+
+from prometheus_client import Counter
+
+from services.ingestion.handlers.lanes import Lane, Outcome
+
+EVENTS = Counter("millrace_ingestion_events", "Events by outcome", ["project", "source", "outcome"])
+UNKNOWN = Counter("millrace_ingestion_unknown_fields", "Undeclared fields left out", ["project", "source"])
+
+
+def count_outcomes(lane: Lane, outcomes: Sequence[Outcome], unknown_fields: int) -> None:
+    """Counts one call's outcomes."""
+    for kind, events in Tally(outcome.kind for outcome in outcomes).items():
+        EVENTS.labels(lane.project, lane.name, kind).inc(events)
+    if unknown_fields:
+        UNKNOWN.labels(lane.project, lane.name).inc(unknown_fields)

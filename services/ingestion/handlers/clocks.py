@@ -1,0 +1,105 @@
+"""The desk of the clocks: one lease per replayed project, and what happens when time moves."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from millrace.bus.events import Message
+from millrace.bus.ports import Bus
+
+from services.ingestion.errors import ClockMovedBack, NoSuchLease
+from services.ingestion.handlers import messages
+from services.ingestion.handlers.lanes import Lane
+from services.ingestion.ports import ClockRow, Ledger
+
+
+class ClockDesk:
+    """Gives leases and moves clocks. `lanes_of` names a project's lanes; times are microseconds."""
+
+    def __init__(
+        self, bus: Bus, ledger: Ledger, lanes_of: Callable[[str], Iterable[Lane]], wall_us: Callable[[], int]
+    ) -> None:
+        self._bus = bus
+        self._ledger = ledger
+        self._lanes_of = lanes_of
+        self._wall_us = wall_us
+        self._rows: dict[str, ClockRow] = {}
+        self._ttl_ms: dict[str, int] = {}
+        self._moving: dict[str, asyncio.Lock] = {}
+
+    async def open(self) -> None:
+        """Reads the clocks that were kept, with their leases."""
+        self._rows = {row.project: row for row in await self._ledger.clocks()}
+
+    def now_us(self, project: str) -> int:
+        """The replayed project's clock; 0 before its first move."""
+        row = self._rows.get(project)
+        return row.now_us if row else 0
+
+    async def acquire(self, project: str, holder: str, ttl_ms: int) -> ClockRow:
+        """A fresh lease. Raises ClockHeld, which names the holder, while another one has not run out."""
+        async with self._lock(project):
+            wall_us = self._wall_us()
+            wanted = ClockRow(project, 0, str(uuid.uuid4()), holder, wall_us + ttl_ms * 1_000)
+            row = self._rows[project] = await self._ledger.lease(wanted, wall_us)
+            self._ttl_ms[project] = ttl_ms
+            return row
+
+    async def advance(self, project: str, lease_id: str, now_us: int) -> ClockRow:
+        """Moves the clock: when this returns, heartbeats are on every partition, the windows that ended are accounted
+        for, and the tick is out. An advance to the present time only renews the lease.
+
+        Raises NoSuchLease, ClockMovedBack, BusUnavailable; after a failure the same advance may be repeated.
+        """
+        async with self._lock(project):
+            row = self._held(project, lease_id)
+            if now_us < row.now_us:
+                raise ClockMovedBack(f"the clock of {project} is at {row.now_us}, which is after {now_us}")
+            expires_us = self._wall_us() + self._ttl_ms.get(project, 30_000) * 1_000
+            moved = replace(row, now_us=now_us, expires_us=expires_us)
+            if now_us > row.now_us:
+                await self._tell(moved)
+            windows = {(project, lane.name): lane.window.to_state() for lane in self._lanes_of(project) if lane.window}
+            await self._ledger.move(moved, windows if now_us > row.now_us else {})
+            self._rows[project] = moved
+            return moved
+
+    async def release(self, project: str, lease_id: str) -> None:
+        """Gives the lease back. Raises NoSuchLease."""
+        async with self._lock(project):
+            row = self._held(project, lease_id)
+            await self._ledger.release(project, lease_id)
+            self._rows[project] = replace(row, lease_id="", holder="", expires_us=0)
+
+    async def _tell(self, row: ClockRow) -> None:
+        lanes = list(self._lanes_of(row.project))
+        for lane in lanes:
+            lane.roll(row.now_us)
+        tick = messages.clock_tick(row.project, row.now_us, row.lease_id)
+        await asyncio.gather(
+            *(lane.heartbeat(row.now_us) for lane in lanes),
+            self._bus.publish([tick]),
+            publish_closed_windows(self._bus, lanes),
+        )
+
+    def _held(self, project: str, lease_id: str) -> ClockRow:
+        row = self._rows.get(project)
+        if row is None or not row.lease_id or row.lease_id != lease_id:
+            holder = f"; {row.holder} holds it" if row and row.holder else ""
+            raise NoSuchLease(f"the lease on the clock of {project} is not yours (any more){holder}")
+        return row
+
+    def _lock(self, project: str) -> asyncio.Lock:
+        return self._moving.setdefault(project, asyncio.Lock())
+
+
+async def publish_closed_windows(bus: Bus, lanes: Iterable[Lane]) -> None:
+    """Publishes the accounts of windows that ended; they are kept until the broker has them."""
+    closed = [(lane, window) for lane in lanes for window in lane.closed_windows]
+    told: list[Message] = [messages.window_closed(lane.project, lane.name, window) for lane, window in closed]
+    await bus.publish(told)
+    for lane, window in closed:
+        lane.closed_windows.remove(window)

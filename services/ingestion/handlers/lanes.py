@@ -1,0 +1,285 @@
+"""A lane is the one ordered way of a source to its data topic: repeats are dropped, times stamped, acks awaited.
+
+Whatever waits while the broker answers goes out together next, so single events share round trips. Heartbeats take the
+same way, which is why they never overtake an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from aiokafka.partitioner import murmur2
+from millrace.bus.events import Message
+from millrace.bus.ports import Bus
+from millrace.bus.topics import data_topic
+from millrace.runtime.errors import RoomError, Unavailable
+
+from services.ingestion.domain.contracts import Contract, Refusal, Row, Violation
+from services.ingestion.domain.ids import RecentIds
+from services.ingestion.domain.profiles import Window, window_at
+from services.ingestion.domain.times import visible_us
+from services.ingestion.errors import LaneFull
+from services.ingestion.handlers import messages
+from services.ingestion.handlers.judge import Judged
+from services.ingestion.ports import Tails
+
+log = logging.getLogger(__name__)
+
+MAX_APPEND_EVENTS = 4_000  # of one produce: bounds what one failure makes uncertain
+MAX_EMPTY_WINDOWS = 64  # accounts of nothing after a long jump of the clock; older ones would tell nobody anything
+RETRY_AFTER_MS = 50
+
+ACCEPTED, DUPLICATE, QUARANTINED = "accepted", "duplicate", "quarantined"
+
+
+class Outcome(NamedTuple):
+    """What became of one event."""
+
+    id: str
+    kind: str
+    field: str = ""
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class _Work:
+    """Events of one call, or a heartbeat at `heartbeat_us` for partitions whose last time is before `idle_us`."""
+
+    done: asyncio.Future[list[Outcome]]
+    events: Sequence[Judged] = ()
+    origin: tuple[str, str] = ("", "")
+    heartbeat_us: int = 0
+    idle_us: int = 0
+
+
+@dataclass(slots=True)
+class _Append:
+    """One produce under way."""
+
+    messages: list[Message] = field(default_factory=list)
+    outcomes: list[list[Outcome]] = field(default_factory=list)
+    fresh: dict[str, None] = field(default_factory=dict)
+    counted: list[Judged] = field(default_factory=list)
+
+
+Count = Callable[["Lane", Sequence[Outcome], int], None]
+
+
+def no_count(lane: Lane, outcomes: Sequence[Outcome], unknown_fields: int) -> None:
+    """Counts nothing."""
+
+
+class Lane:
+    """Appends to `data.<project>.<source>`; `open` first. Used from one event loop."""
+
+    def __init__(
+        self, project: str, contract: Contract, bus: Bus, tails: Tails, recent_ids: int, max_waiting: int
+    ) -> None:
+        self.project = project
+        self.contract = contract
+        self.window: Window | None = None
+        self.window_width_us = 0
+        self.closed_windows: deque[Window] = deque(maxlen=4 * MAX_EMPTY_WINDOWS)
+        self.handled_events = 0
+        self.waiting_events = 0
+        self.count: Count = no_count
+        self._topic = data_topic(project, contract.source.name)
+        self._bus = bus
+        self._tails = tails
+        self._recent_ids = recent_ids
+        self._max_waiting = max_waiting
+        self._queue: deque[_Work] = deque()
+        self._wake = asyncio.Event()
+        self._ids = RecentIds(recent_ids)
+        self._last_us: dict[int, int] = {}
+        self._is_certain = False
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        """The source's name."""
+        return self.contract.source.name
+
+    async def open(self) -> None:
+        """Reads what the topic already holds and starts. Raises BusUnavailable."""
+        await self._recover()
+        self._task = asyncio.create_task(self._run(), name=f"lane {self._topic}")
+
+    async def close(self) -> None:
+        """Ends after the work that waits was done; what fails is told to its callers."""
+        if self._task is None:
+            return
+        try:
+            await self._submit(_Work(_future()))  # behind everything that waits
+        except RoomError as error:
+            log.warning("closing %s: %s", self._topic, error)
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def append(self, events: Sequence[Judged], origin: tuple[str, str] = ("", "")) -> list[Outcome]:
+        """Outcomes in the order of `events`, once all are acknowledged. Raises LaneFull, BusUnavailable."""
+        if self.waiting_events and self.waiting_events + len(events) > self._max_waiting:
+            raise LaneFull(f"{self.waiting_events} events wait for {self._topic}", retry_after_ms=RETRY_AFTER_MS)
+        return await self._submit(_Work(_future(), events, origin))
+
+    async def heartbeat(self, now_us: int, idle_us: int = 0) -> None:
+        """Tells every partition the time, behind all that was appended before; with `idle_us` only those whose last
+        record is older. Raises BusUnavailable."""
+        await self._submit(_Work(_future(), heartbeat_us=now_us, idle_us=idle_us or now_us + 1))
+
+    def behind(self, now_us: int) -> bool:
+        """Whether some partition has not been told a time as late as `now_us`."""
+        return any(last < now_us for last in self._last_us.values())
+
+    def roll(self, now_us: int) -> None:
+        """Closes the windows that end at or before `now_us`."""
+        width = self.window_width_us
+        if self.window is None or (self.window.end_us <= now_us and not self.window.events and self._is_far(now_us)):
+            self.window = window_at(now_us, width)
+            return
+        while self.window.end_us <= now_us:
+            self.closed_windows.append(self.window)
+            self.window = Window(self.window.end_us, self.window.end_us + width)
+            if self._is_far(now_us):
+                self.window = window_at(now_us - MAX_EMPTY_WINDOWS * width, width)
+
+    def _is_far(self, now_us: int) -> bool:
+        return (
+            self.window is not None and now_us - self.window.start_us > (MAX_EMPTY_WINDOWS + 1) * self.window_width_us
+        )
+
+    async def _submit(self, work: _Work) -> list[Outcome]:
+        self._queue.append(work)
+        self.waiting_events += len(work.events)
+        self._wake.set()
+        return await work.done
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._queue:
+                await self._append_next()
+
+    async def _append_next(self) -> None:
+        works = self._take()
+        try:
+            if not self._is_certain:
+                await self._recover()
+            append = self._prepare(works)
+            if append.messages:
+                self._is_certain = False  # until the broker says so
+                await self._bus.publish(append.messages)
+                self._is_certain = True
+            self._account(append)
+        except Exception as error:
+            failure = error if isinstance(error, RoomError) else Unavailable(f"{self._topic}: {error}")
+            log.warning("append to %s failed: %s", self._topic, error, exc_info=failure is not error)
+            self._resolve(works, failure)
+        else:
+            self._resolve(works, append.outcomes)
+
+    def _take(self) -> list[_Work]:
+        works = [self._queue.popleft()]
+        events = len(works[0].events)
+        while self._queue and events + len(self._queue[0].events) <= MAX_APPEND_EVENTS:
+            works.append(self._queue.popleft())
+            events += len(works[-1].events)
+        return works
+
+    def _resolve(self, works: Sequence[_Work], result: list[list[Outcome]] | Exception) -> None:
+        for i, work in enumerate(works):
+            self.waiting_events -= len(work.events)
+            if work.done.done():  # its caller went away
+                continue
+            if isinstance(result, Exception):
+                work.done.set_exception(result)
+            else:
+                work.done.set_result(result[i])
+
+    def _prepare(self, works: Sequence[_Work]) -> _Append:
+        append = _Append()
+        for work in works:
+            if work.heartbeat_us:
+                self._prepare_heartbeat(work, append)
+            append.outcomes.append([self._prepare_event(judged, work.origin, append) for judged in work.events])
+        return append
+
+    def _prepare_heartbeat(self, work: _Work, append: _Append) -> None:
+        for partition, last_us in self._last_us.items():
+            if last_us < work.idle_us:
+                told_us = max(work.heartbeat_us, last_us)
+                self._last_us[partition] = told_us
+                append.messages.append(messages.heartbeat(self.project, self.name, partition, told_us))
+
+    def _prepare_event(self, judged: Judged, origin: tuple[str, str], append: _Append) -> Outcome:
+        verdict = judged.verdict
+        if isinstance(verdict, Refusal):
+            append.counted.append(judged)
+            letter = messages.quarantined(self.project, self.name, judged, verdict, judged.wanted_us, origin)
+            append.messages.append(letter)
+            first = verdict.violations[0]
+            return Outcome(judged.id, QUARANTINED, first.field, first.reason)
+        if judged.id in self._ids or judged.id in append.fresh:
+            return Outcome(judged.id, DUPLICATE)
+        append.fresh[judged.id] = None
+        append.counted.append(judged)
+        append.messages.append(self._stamped(judged, verdict, origin))
+        return Outcome(judged.id, ACCEPTED)
+
+    def _stamped(self, judged: Judged, row: Row, origin: tuple[str, str]) -> Message:
+        # Kafka's own default partitioning, said aloud: equal keys of different sources land in equal partitions.
+        partition = (murmur2(row.key.encode()) & 0x7FFFFFFF) % len(self._last_us)
+        at_us = visible_us(judged.wanted_us, row.event_us, self._last_us[partition])
+        self._last_us[partition] = at_us
+        kind = self.contract.source.event_type
+        return messages.data(self._topic, partition, kind, judged, row.key, row.event_us, at_us, origin)
+
+    def _account(self, append: _Append) -> None:
+        for event_id in append.fresh:
+            self._ids.add(event_id)
+        counted = append.counted
+        unknown = sum(len(j.verdict.unknown) for j in counted if isinstance(j.verdict, Row))
+        outcomes = [outcome for call in append.outcomes for outcome in call]
+        self.handled_events += len(outcomes)
+        self.count(self, outcomes, unknown)
+        if counted:
+            self._observe(counted)
+
+    def _observe(self, counted: Sequence[Judged]) -> None:
+        """Adds new events to the open window."""
+        if self.window is None:
+            self.window = window_at(counted[0].wanted_us, self.window_width_us)
+        self.window.events += len(counted)
+        for judged in counted:
+            if isinstance(judged.verdict, Refusal):
+                self.window.refuse(judged.verdict.violations)
+            elif judged.verdict.unknown:
+                self.window.count([Violation(name, "unknown", "not declared") for name in judged.verdict.unknown])
+        number = self.contract.number
+        self.window.profile(
+            {
+                name: np.array([number(j.value, name) for j in counted], dtype=np.float64)
+                for name in self.contract.numeric
+            }
+        )
+
+    async def _recover(self) -> None:
+        """Takes last times and ids from the topic itself: at the start, and after an append of unknown outcome."""
+        partitions = await self._bus.partitions(self._topic)
+        tail = await self._tails.read(self._topic, self._recent_ids)
+        self._ids = RecentIds(self._recent_ids)
+        for event_id in tail.ids:
+            self._ids.add(event_id)
+        self._last_us = {p: max(tail.last_us.get(p, 0), self._last_us.get(p, 0)) for p in partitions}
+        self._is_certain = True
+
+
+def _future() -> asyncio.Future[list[Outcome]]:
+    return asyncio.get_running_loop().create_future()

@@ -1,0 +1,48 @@
+"""Knobs of ingestion."""
+
+from __future__ import annotations
+
+from millrace.runtime.settings import RoomSettings, knob
+
+ROOM = "ingestion"
+
+
+class Settings(RoomSettings):
+    """Frozen; read once."""
+
+    recent_ids: int = knob(
+        100_000, ROOM, "recent_ids", "Event ids remembered per source: a repeat within so many events is dropped.", ge=1
+    )
+    max_request_events: int = knob(
+        10_000, ROOM, "max_request_events", "Events in one request; larger loads are cut by the client.", ge=1
+    )
+    max_waiting_events: int = knob(
+        20_000,
+        ROOM,
+        "max_waiting_events",
+        "Events per source that may wait for the broker; then callers are sent away.",
+        ge=1,
+    )
+    max_body_bytes: int = knob(
+        32 * 1024 * 1024, ROOM, "max_body_bytes", "One HTTP body of events; it is held in memory.", ge=1024
+    )
+    max_file_bytes: int = knob(
+        4 * 1024**3, ROOM, "max_file_bytes", "One uploaded file; it is spooled to disk and read in pieces.", ge=1024
+    )
+    max_ahead_us: int = knob(
+        24 * 3_600_000_000,
+        ROOM,
+        "max_ahead_us",
+        "How far past a replayed clock a declared availability is believed.",
+        ge=0,
+    )
+    max_lease_ms: int = knob(
+        600_000,
+        ROOM,
+        "max_lease_ms",
+        "Longest lease on a clock; a holder that died keeps others out for no longer.",
+        ge=1,
+    )
+    pii_secret: str = knob(
+        "", ROOM, "pii_secret", "Secret of hashed personal fields; empty: made once and kept in this room's database."
+    )

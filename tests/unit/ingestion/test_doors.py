@@ -1,0 +1,214 @@
+"""The room as a process has it: gRPC, HTTP, files and raw topics over the memory bus, and the clients against it."""
+
+import asyncio
+import contextlib
+
+import grpc
+import httpx
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from millrace.bus.events import Event, Message
+from millrace.bus.memory import MemoryBroker, MemoryBus
+from millrace.client.errors import CallFailed
+from millrace.client.producer import Producer, SyncProducer
+from millrace.client.replay import Pace, Replay
+from millrace.definitions.canonical import to_canonical_json
+from millrace.definitions.model import Clock
+from millrace.runtime.channels import open_channel
+from millrace.wire.common.v1 import common_pb2, common_pb2_grpc
+from millrace.wire.ingestion.v1 import service_pb2, service_pb2_grpc
+from millrace.wire.registry.v1.events_pb2 import DefinitionPublished
+
+from services.ingestion.bootstrap import build
+from services.ingestion.settings import Settings
+from tests.support.poll import until
+from tests.unit.ingestion.world import HEARTBEAT, HOUR, T0, project, reading
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+class Room:
+    """A running room and the bus it runs over."""
+
+    def __init__(self, process, bus):
+        self.process = process
+        self.bus = bus
+        self.grpc = process.status.grpc_address
+        self.http = f"http://{process.status.http_address}"
+
+    def data(self, source="readings", name="plant"):
+        return [r for r in self.bus.records(f"data.{name}.{source}") if r.event.type != HEARTBEAT]
+
+
+def definition(one):
+    payload = DefinitionPublished(
+        project=one.name, version=1, canonical_json=to_canonical_json(one)
+    ).SerializeToString()
+    event = Event("d-" + one.name, "millrace.registry.definition.published.v1", "test", payload)
+    return Message("definitions", event, one.name.encode())
+
+
+@contextlib.asynccontextmanager
+async def running(home, **settings):
+    bus = MemoryBus(MemoryBroker(default_partitions=1))
+    process = build(Settings(home=home, **settings), bus)
+    task = asyncio.create_task(process.run())
+    await until(lambda: process.status.started or task.done())
+    if task.done():
+        task.result()
+    await bus.publish([definition(project()), definition(project(Clock.WALL, "live"))])
+    await until(lambda: len(process.status.snapshot().definitions) == 2)
+    try:
+        yield Room(process, bus)
+    finally:
+        process.request_stop()
+        await asyncio.wait_for(task, 20)
+
+
+@pytest.fixture
+async def room(tmp_path):
+    async with running(tmp_path) as made:
+        yield made
+
+
+async def test_publish_answers_one_by_one_and_carries_the_trace(room):
+    channel = open_channel(room.grpc)
+    stub = service_pb2_grpc.IngestionStub(channel)
+    events = [service_pb2.DataEvent(id="a", json=b'{"sensor":"s1","at":%d}' % T0), service_pb2.DataEvent(json=b"[]")]
+    request = service_pb2.PublishRequest(project="live", source="readings", events=events)
+    reply = await stub.Publish(request, metadata=(("traceparent", TRACE),))
+    assert (reply.accepted, reply.duplicates, reply.quarantined) == (1, 0, 1)
+    assert [v.outcome for v in reply.verdicts] == [service_pb2.Verdict.QUARANTINED]
+    assert room.data(name="live")[0].event.traceparent == TRACE
+
+    async def requests():
+        for _ in range(3):
+            yield request
+
+    replies = [reply async for reply in stub.PublishStream(requests())]
+    assert [r.duplicates for r in replies] == [1, 1, 1]
+    status = await common_pb2_grpc.RoomStub(channel).Describe(common_pb2.DescribeRequest())
+    assert status.room == "ingestion" and status.definitions == {"plant": 1, "live": 1} and status.handled_records >= 8
+    await channel.close(None)
+
+
+async def test_errors_have_their_codes(room):
+    channel = open_channel(room.grpc)
+    stub = service_pb2_grpc.IngestionStub(channel)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.AcquireClock(service_pb2.AcquireClockRequest(project="live", holder="x", ttl_ms=1000))
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.Publish(service_pb2.PublishRequest(project="nobody", source="x"))
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    await stub.AcquireClock(service_pb2.AcquireClockRequest(project="plant", holder="first", ttl_ms=10_000))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.AcquireClock(service_pb2.AcquireClockRequest(project="plant", holder="second", ttl_ms=10_000))
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION and "first" in caught.value.details()
+    await channel.close(None)
+
+
+async def test_http_takes_one_event_an_array_and_lines(room):
+    async with httpx.AsyncClient(base_url=f"{room.http}/v1/live/readings") as client:
+        one = await client.post("/events", json=reading("s1", T0), headers={"idempotency-key": "k"})
+        assert one.json()["accepted"] == 1
+        assert room.data(name="live")[0].event.id == "k"
+        array = await client.post("/events", json=[reading("s2", T0), reading(None, T0), reading("s2", T0)])
+        assert {k: array.json()[k] for k in ("accepted", "duplicates", "quarantined")} == {
+            "accepted": 1,
+            "duplicates": 1,
+            "quarantined": 1,
+        }
+        lines = b'{"sensor":"s3","at":%d}\n\n{oops\n' % T0
+        answer = (await client.post("/events", content=lines, headers={"content-type": "application/x-ndjson"})).json()
+        assert (answer["accepted"], answer["quarantined"]) == (1, 1)
+        broken = (await client.post("/events", content=b"[{]", headers={"content-type": "application/json"})).json()
+        assert broken["verdicts"][0]["reason"].startswith("not JSON")
+        assert (await client.post(f"{room.http}/v1/nobody/x/events", json={})).status_code == 404
+
+
+async def test_files_of_three_formats_become_the_same_events(room, tmp_path):
+    csv = b"sensor,at,degrees,is_on\nf1,2013-07-01T00:00:00Z,21.5,true\nf2,2013-07-01T00:00:00Z,,false\n"
+    lines = b'{"sensor":"f1","at":"2013-07-01T00:00:00Z","degrees":21.5,"is_on":true}\n'
+    table = pa.table(
+        {"sensor": ["f2", "f3"], "at": pa.array([T0, T0], pa.timestamp("us", "UTC")), "is_on": [False, True]}
+    )
+    pa.parquet.write_table(table, tmp_path / "f.parquet")
+    async with httpx.AsyncClient(base_url=f"{room.http}/v1/live/readings") as client:
+        first = (await client.post("/files?format=csv", content=csv)).json()
+        second = (await client.post("/files?name=x.ndjson", content=lines)).json()
+        third = (await client.post("/files?name=f.parquet", content=(tmp_path / "f.parquet").read_bytes())).json()
+        assert [first["accepted"], second["duplicates"]] == [2, 1]
+        assert (third["accepted"], third["duplicates"]) == (1, 1)
+        assert (await client.post("/files", content=b"?")).status_code == 400
+        assert (await client.post("/files?format=parquet", content=b"?")).status_code == 400
+
+
+async def test_bodies_are_bounded(tmp_path):
+    async with running(tmp_path, max_body_bytes=1024, max_file_bytes=1024) as room, httpx.AsyncClient() as client:
+        for path in ("events", "files?format=csv"):
+            answer = await client.post(f"{room.http}/v1/live/readings/{path}", content=b"x" * 2000)
+            assert answer.status_code == 400 and "larger" in answer.json()["error"]
+
+
+async def test_raw_topics_go_through_the_same_contract(room):
+    def raw(data, **headers):
+        return Message("raw.live.readings", Event("r1", "x", "producer", data, extensions=headers), b"s1")
+
+    await room.bus.publish([raw(b'{"sensor":"s1","at":%d}' % T0), raw(b"{"), raw(b'{"sensor":"s1","at":%d}' % T0)])
+    await until(lambda: room.process.status.total("lag") == 0 and room.bus.records("quarantine"))
+    assert [r.event.id for r in room.data(name="live")] == ["r1"]
+    assert len(room.bus.records("quarantine")) == 1
+
+
+async def test_a_replay_drives_the_clock_in_slices(room):
+    step = HOUR // 2
+    events = [
+        (T0 + i * step // 3, "readings", b'{"sensor":"s%d","at":%d}' % (i, T0 + i * step // 3 - 5), f"e{i}")
+        for i in range(1, 13)
+    ]
+    seen, barriers, progress = [], [], []
+
+    async def on_slice(now_us):
+        seen.append((now_us, len(room.data())))
+
+    async def wait_quiet(now_us):
+        barriers.append(now_us)
+
+    def replay(some, **how):
+        return Replay(room.grpc, "plant", some, Pace(step, 2 * step), on_slice=on_slice, wait_quiet=wait_quiet, **how)
+
+    await replay(events, on_progress=lambda p: progress.append(p.now_us)).run(T0, T0 + 4 * step)
+    assert seen == [(T0 + k * step, 3 * k) for k in range(1, 5)] and progress == [now for now, _ in seen]
+    assert barriers == [T0 + 2 * step, T0 + 4 * step]
+    assert all(int(r.header("visible_us")) >= T0 + int(r.event.id[1:]) * step // 3 for r in room.data())
+    with pytest.raises(CallFailed, match="clock"):
+        await replay([]).run(T0, T0 + step)
+    again = await replay(events).run(T0 + 4 * step, T0 + 6 * step)  # resumed: nothing is sent twice
+    assert (again.events, again.slices, len(room.data())) == (0, 2, 12)
+    seen.clear()
+    quiet = replay([(T0 + 12 * step, "readings", b"{}", "")], next_moment=lambda after_us: None)
+    await quiet.run(T0 + 6 * step, T0 + 12 * step)
+    assert [now for now, _ in seen] == [T0 + 8 * step, T0 + 10 * step, T0 + 12 * step]  # from barrier to barrier
+
+
+async def test_the_producers_count_and_retry(room):
+    async with Producer(room.grpc, "live", batch_events=3) as producer:
+        result = await producer.publish("readings", [reading(f"p{i}", T0) for i in range(8)] + ["nonsense"])
+    assert (result.accepted, result.quarantined, result.events) == (8, 1, 9)
+
+    def blocking():
+        with SyncProducer(room.grpc, "live") as producer:
+            return producer.publish("readings", [reading("p0", T0)])
+
+    assert (await asyncio.to_thread(blocking)).duplicates == 1
+
+
+async def test_a_process_leaves_its_run_file_only_while_it_serves(tmp_path):
+    async with running(tmp_path) as room:
+        assert (tmp_path / "run" / "ingestion.json").exists()
+        async with httpx.AsyncClient(base_url=room.http) as client:
+            assert (await client.get("/readyz")).status_code == 200
+            assert "millrace_room_lag" in (await client.get("/metrics")).text
+    assert not (tmp_path / "run" / "ingestion.json").exists()

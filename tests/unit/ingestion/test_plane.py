@@ -1,0 +1,273 @@
+"""Publishing through the plane: verdicts, visible time, repeats, quarantine, windows, clocks, restarts."""
+
+import asyncio
+
+import msgspec
+import pytest
+from aiokafka.partitioner import murmur2
+from millrace.bus.errors import BusUnavailable
+from millrace.definitions.model import Clock
+from millrace.wire.common.v1.common_pb2 import ClockTick
+from millrace.wire.ingestion.v1.events_pb2 import Quarantined, ViolationWindow
+
+from services.ingestion.errors import (
+    ClockHeld,
+    ClockMovedBack,
+    LaneFull,
+    NoSuchLease,
+    TooLarge,
+    UnknownProject,
+    WallClock,
+)
+from tests.unit.ingestion.world import HEARTBEAT, HOUR, T0, World, incoming, project, reading
+
+
+async def started(world, **how):
+    plane = await world.start(project(**how))
+    lease = await plane.acquire_clock("plant", "test", 30_000)
+    await plane.clocks.advance("plant", lease.lease_id, T0)
+    return plane, lease.lease_id
+
+
+def visible(record):
+    return int(record.header("visible_us"))
+
+
+async def test_an_accepted_event_is_canonical_keyed_and_stamped(world):
+    plane, _ = await started(world)
+    event = incoming({"degrees": 7, "x": 1, "sensor": "s1", "at": "2013-07-01T00:10:00Z"}, "e1", T0 + HOUR // 4)
+    assert [o.kind for o in await plane.publish("plant", "readings", [event], ("ada", "tp"))] == ["accepted"]
+    (record,) = world.data()
+    assert record.data == b'{"sensor":"s1","at":%d,"degrees":7.0}' % (T0 + HOUR // 6)
+    assert record.key == b"s1" and record.partition == (murmur2(b"s1") & 0x7FFFFFFF) % 2
+    assert record.event.time_us == visible(record) == T0 + HOUR // 4
+    assert (record.event.id, record.event.type, record.event.actor) == ("e1", "plant.reading.taken", "ada")
+    assert int(record.header("event_us")) == T0 + HOUR // 6
+
+
+async def test_equal_keys_of_two_sources_share_a_partition_number(world):
+    plane, _ = await started(world)
+    for source in ("readings", "repairs"):
+        await plane.publish("plant", source, [incoming(reading(f"s{i}", T0)) for i in range(20)])
+    places = [{r.key: r.partition for r in world.data(source)} for source in ("readings", "repairs")]
+    assert places[0] == places[1] and len(places[0]) == 20
+
+
+async def test_visible_time_is_monotone_after_the_event_and_bounded(world):
+    plane, _ = await started(world)
+    offers = [(T0 + 60, T0 + 10), (T0 + 5, T0 + 20), (T0 + 10**15, T0), (0, T0 + 200_000_000)]
+    for available, at in offers:
+        await plane.publish("plant", "readings", [incoming(reading("s1", at), "", available)])
+    stamps = [visible(r) for r in world.data()]
+    assert stamps[:2] == [T0 + 60, T0 + 60]
+    assert stamps[2] == T0 + 24 * HOUR  # a declared availability is believed for a day, no more
+    assert all(visible(r) > int(r.header("event_us")) for r in world.data())
+    assert stamps == sorted(stamps)
+
+
+async def test_repeats_are_dropped_by_id_and_by_content(world):
+    plane, _ = await started(world)
+    events = [
+        incoming(reading("s1", T0), "a"),
+        incoming(reading("s2", T0), "a"),
+        incoming(reading("s3", T0)),
+        incoming(reading("s3", T0)),
+    ]
+    kinds = [o.kind for o in await plane.publish("plant", "readings", events)]
+    assert kinds == ["accepted", "duplicate", "accepted", "duplicate"]
+    again = incoming(b'{"at": %d, "sensor": "s3"}' % T0)  # the same content, written differently
+    assert [o.kind for o in await plane.publish("plant", "readings", [again])] == ["duplicate"]
+    assert len(world.data()) == 2
+
+
+async def test_a_bad_event_is_quarantined_whole_and_holds_nothing_back(world):
+    plane, _ = await started(world)
+    events = [
+        incoming(reading("s1", T0)),
+        incoming(b"{not json"),
+        incoming(reading(None, T0)),
+        incoming(reading("s2", T0)),
+    ]
+    outcomes = await plane.publish("plant", "readings", events)
+    assert [o.kind for o in outcomes] == ["accepted", "quarantined", "quarantined", "accepted"]
+    letters = [Quarantined.FromString(r.data) for r in world.bus.records("quarantine")]
+    assert [(q.field, q.rule) for q in letters] == [("", "json"), ("sensor", "key")]
+    assert letters[0].payload == b"{not json" and letters[0].event_id
+    fixed = incoming(reading("s9", T0), outcomes[2].id)
+    assert [o.kind for o in await plane.publish("plant", "readings", [fixed])] == ["accepted"]
+
+
+async def test_an_unknown_source_is_quarantined_and_an_unknown_project_refused(world):
+    plane, _ = await started(world)
+    (outcome,) = await plane.publish("plant", "nowhere", [incoming(reading("s1", T0))])
+    assert outcome.kind == "quarantined" and "nowhere" in outcome.reason
+    assert Quarantined.FromString(world.bus.records("quarantine")[0].data).rule == "unknown_source"
+    with pytest.raises(UnknownProject):
+        await plane.publish("nobody", "readings", [])
+
+
+async def test_a_far_future_is_refused_by_the_projects_clock_not_the_wall(world):
+    plane, _ = await started(world)
+    (outcome,) = await plane.publish("plant", "readings", [incoming(reading("s1", T0 + 2 * HOUR))])
+    assert (outcome.kind, outcome.field) == ("quarantined", "at")
+
+
+async def test_an_advance_tells_every_partition_before_it_returns(world):
+    plane, lease = await started(world)
+    await plane.publish("plant", "readings", [incoming(reading("s1", T0))])
+    await plane.clocks.advance("plant", lease, T0 + HOUR)
+    for source in ("readings", "repairs"):
+        beats = [r for r in world.all(source) if r.event.type == HEARTBEAT and visible(r) == T0 + HOUR]
+        assert {r.partition for r in beats} == {0, 1}
+        assert all(msgspec.json.decode(r.data) == {"visible_us": T0 + HOUR} and r.key == b"" for r in beats)
+    tick = ClockTick.FromString(world.bus.records("clocks")[-1].data)
+    assert (tick.project, tick.now_us, tick.lease_id) == ("plant", T0 + HOUR, lease)
+    before = len(world.all())
+    await plane.clocks.advance("plant", lease, T0 + HOUR)  # renews only
+    assert len(world.all()) == before
+    with pytest.raises(ClockMovedBack):
+        await plane.clocks.advance("plant", lease, T0)
+
+
+async def test_the_lease_is_single_names_its_holder_and_runs_out(world):
+    plane, lease = await started(world)
+    with pytest.raises(ClockHeld, match="'test'"):
+        await plane.acquire_clock("plant", "other", 30_000)
+    world.wall_us += 31_000_000
+    other = await plane.acquire_clock("plant", "other", 30_000)
+    assert other.now_us == T0
+    with pytest.raises(NoSuchLease, match="other"):
+        await plane.clocks.advance("plant", lease, T0 + HOUR)
+    await plane.clocks.release("plant", other.lease_id)
+    await plane.acquire_clock("plant", "third", 30_000)
+
+
+async def test_a_wall_clock_cannot_be_driven(world):
+    plane = await world.start(project(Clock.WALL))
+    with pytest.raises(WallClock):
+        await plane.acquire_clock("plant", "test", 1_000)
+
+
+async def test_wall_time_ignores_declared_availability_and_idle_partitions_hear_the_time(world):
+    plane = await world.start(project(Clock.WALL))
+    world.wall_us = T0
+    await plane.publish("plant", "readings", [incoming(reading("s1", T0 - 1), "", 1)])
+    (record,) = world.data()
+    assert visible(record) == T0
+    world.wall_us = T0 + 2_000_000
+    await plane.beat()
+    assert {r.partition for r in world.all() if visible(r) == T0 + 2_000_000} == {0, 1}
+    before = len(world.all())
+    await plane.beat()  # nobody is idle now
+    assert len(world.all()) == before
+
+
+async def test_a_window_accounts_for_accepted_and_refused_events_and_for_nothing(world):
+    plane, lease = await started(world)
+    values = [reading("s1", T0, degrees=d) for d in (10, 20, 30, 200)] + [reading("s1", T0, degrees="x", kind="warm")]
+    await plane.publish("plant", "readings", [incoming(value) for value in values])
+    await plane.clocks.advance("plant", lease, T0 + 6 * HOUR)
+    windows = [ViolationWindow.FromString(r.data) for r in world.bus.records("data.violations")]
+    by_source = {w.source: w for w in windows}
+    assert by_source["repairs"].events == by_source["repairs"].quarantined == 0
+    window = by_source["readings"]
+    assert (window.window_start_us, window.window_end_us) == (T0, T0 + 6 * HOUR)
+    assert (window.events, window.quarantined) == (5, 2)
+    assert {(v.field, v.rule): v.events for v in window.violations} == {
+        ("degrees", "range"): 1,
+        ("degrees", "type"): 1,
+        ("kind", "set"): 1,
+    }
+    profile = next(p for p in window.profiles if p.field == "degrees")
+    assert (profile.events, profile.nulls, profile.mean, profile.min, profile.max, profile.distinct) == (
+        5,
+        1,
+        65,
+        10,
+        200,
+        4,
+    )
+    assert profile.std == pytest.approx(78.26237921)
+
+
+async def test_after_a_kill_time_stays_monotone_repeats_are_known_and_windows_go_on(world):
+    plane, lease = await started(world)
+    await plane.publish("plant", "readings", [incoming(reading("s1", T0 + 5), "a", T0 + HOUR), incoming(b"bad")])
+    await plane.clocks.advance("plant", lease, T0 + HOUR // 2)
+    plane = await world.start()  # nothing was closed
+    assert plane.now_us("plant") == T0 + HOUR // 2
+    with pytest.raises(ClockHeld):
+        await plane.acquire_clock("plant", "other", 1_000)
+    outcomes = await plane.publish(
+        "plant", "readings", [incoming(reading("s1", T0 + 5), "a"), incoming(reading("s1", T0 + 6), "b")]
+    )
+    assert [o.kind for o in outcomes] == ["duplicate", "accepted"]
+    assert visible(world.data()[-1]) == T0 + HOUR
+    await plane.clocks.advance("plant", lease, T0 + 6 * HOUR)
+    windows = [ViolationWindow.FromString(r.data) for r in world.bus.records("data.violations")]
+    assert next((w.events, w.quarantined) for w in windows if w.source == "readings") == (3, 1)
+
+
+async def test_a_lost_broker_is_said_and_an_uncertain_append_is_read_back(world):
+    plane, _ = await started(world)
+    publish = world.bus.publish
+
+    async def appended_but_not_acknowledged(messages):
+        await publish(messages)
+        raise BusUnavailable("no acknowledgement")
+
+    world.bus.publish = appended_but_not_acknowledged
+    with pytest.raises(BusUnavailable):
+        await plane.publish("plant", "readings", [incoming(reading("s1", T0), "a")])
+    world.bus.publish = publish
+    assert [o.kind for o in await plane.publish("plant", "readings", [incoming(reading("s1", T0), "a")])] == [
+        "duplicate"
+    ]
+    world.broker.available = False
+    with pytest.raises(BusUnavailable):
+        await plane.publish("plant", "readings", [incoming(reading("s1", T0), "b")])
+    world.broker.available = True
+    assert [o.kind for o in await plane.publish("plant", "readings", [incoming(reading("s1", T0), "b")])] == [
+        "accepted"
+    ]
+    assert len(world.data()) == 2
+
+
+async def test_bounds_send_callers_away(tmp_path):
+    world = World(tmp_path, max_waiting_events=10, max_request_events=8)
+    plane, _ = await started(world)
+    with pytest.raises(TooLarge):
+        await plane.publish("plant", "readings", [incoming(reading("s1", T0))] * 9)
+    calls = [
+        plane.publish("plant", "readings", [incoming(reading(f"s{i}-{j}", T0)) for j in range(6)]) for i in range(4)
+    ]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert sum(isinstance(r, LaneFull) for r in results) == 3
+    assert all(r.retry_after_ms > 0 for r in results if isinstance(r, LaneFull))
+    await world.stop()
+
+
+async def test_many_callers_share_appends_and_each_gets_its_own_answers(world):
+    plane, _ = await started(world)
+    calls = [plane.publish("plant", "readings", [incoming(reading(f"s{i}", T0), f"e{i}")]) for i in range(200)]
+    results = await asyncio.gather(*calls)
+    assert [r[0].id for r in results] == [f"e{i}" for i in range(200)]
+    assert len(world.data()) == 200
+
+
+async def test_a_changed_definition_changes_the_contract_and_a_gone_one_closes(world):
+    from dataclasses import replace
+
+    from millrace.runtime.definitions import Definition
+
+    plane, _ = await started(world)
+    one = project()
+    narrow = replace(one.sources[0], fields=one.sources[0].fields[:2])
+    await plane.follow_definition("plant", Definition(2, "", replace(one, sources=(narrow,))))
+    assert plane.versions() == {"plant": 2} and plane.raw_topics() == ["raw.plant.readings"]
+    assert [o.kind for o in await plane.publish("plant", "readings", [incoming(reading("s1", T0, degrees="x"))])] == [
+        "accepted"
+    ]
+    await plane.follow_definition("plant", None)
+    with pytest.raises(UnknownProject):
+        await plane.publish("plant", "readings", [])
