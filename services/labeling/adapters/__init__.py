@@ -1,0 +1,1 @@
+"""Ways out: SQL state, label history in ClickHouse."""

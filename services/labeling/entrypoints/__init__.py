@@ -1,0 +1,1 @@
+"""Ways in: the bus and gRPC."""
