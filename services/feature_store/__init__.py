@@ -1,0 +1,1 @@
+"""Feature store: features as known now, and as known at any moment before."""

@@ -1,0 +1,1 @@
+"""Outbound: Redis, ClickHouse, labeling, the process pool."""

@@ -1,0 +1,1 @@
+"""Rules of the feature store: pure, vectorised, the same for what is online and what is history."""

@@ -1,0 +1,127 @@
+"""From what a view holds of some entities to values with status and age: one rule for online reads and for history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from millrace.aggregates import NEVER_US, newest_latest, read_windows
+from millrace.definitions.keys import entity_key
+from millrace.definitions.model import FieldType
+
+from services.feature_store.domain.inputs import Feature, InputsPlan, Lookup
+from services.feature_store.domain.values import Status, as_number
+from services.feature_store.domain.views import CompiledView
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A view for n entities as of `at_us` (int64[n]).
+
+    `values` is [columns, n], float64 with NaN or objects with None for null; `newest_us` is the event time of the
+    newest known event (NEVER_US: none).
+    """
+
+    values: np.ndarray
+    newest_us: np.ndarray
+    at_us: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A view's columns with what is to be said of them: `values`, `status` and `age_us` are [columns, n].
+
+    A value that is not PRESENT is NaN or None, an age that is not known is -1.
+    """
+
+    values: np.ndarray
+    status: np.ndarray
+    age_us: np.ndarray
+
+    def at(self, places: np.ndarray) -> Judged:
+        """The entities at `places`; a place of -1 (a join through null) is MISSING."""
+        if not self.status.shape[1]:
+            shape = (self.status.shape[0], len(places))
+            return Judged(np.full(shape, None), np.full(shape, Status.MISSING, dtype=np.int8), np.full(shape, -1))
+        spread = Judged(self.values[:, places], self.status[:, places], self.age_us[:, places])
+        nowhere = places < 0
+        if nowhere.any():
+            spread.values[:, nowhere] = None if self.values.dtype == object else np.nan
+            spread.status[:, nowhere] = Status.MISSING
+            spread.age_us[:, nowhere] = -1
+        return spread
+
+    def column(self, column: int) -> Cells:
+        """One column."""
+        return Cells(self.values[column], self.status[column], self.age_us[column])
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """One column of an answer for n entities, as in Judged."""
+
+    values: np.ndarray
+    status: np.ndarray
+    age_us: np.ndarray
+
+
+def read_rows(view: CompiledView, rows: Sequence[Sequence[bytes | None]], at_us: int) -> Reading:
+    """The view as of `at_us` from packed rows; `rows[e]` holds entity e's, one per partition. Raises RowError."""
+    at = np.full(len(rows), at_us, dtype=np.int64)
+    if view.layout is not None:
+        values, newest = read_windows(
+            view.layout, rows, at_us=at_us, windows_us=view.view.windows_us, hop_us=view.view.hop_us
+        )
+        return Reading(values.reshape(len(view.view.columns), len(rows)), newest, at)
+    found = [newest_latest(view.latest_code, parts) for parts in rows]
+    newest = np.array([NEVER_US if latest is None else latest.event_us for latest in found], dtype=np.int64)
+    columns = np.empty((len(view.view.columns), len(rows)), dtype=object)
+    for e, latest in enumerate(found):
+        if latest is not None:
+            columns[:, e] = latest.values
+    return Reading(columns, newest, at)
+
+
+def judge(view: CompiledView, reading: Reading) -> Judged:
+    """Status and age of a view's columns.
+
+    A view with a TTL is silent about an entity that was never heard of (MISSING) or not within the TTL (EXPIRED); one
+    without lets its counts say 0. A null value is MISSING.
+    """
+    newest, ttl_us = reading.newest_us, view.view.ttl_us
+    heard = newest != NEVER_US
+    age = np.where(heard, np.maximum(reading.at_us - np.where(heard, newest, 0), 0), -1)
+    missing = is_null(reading.values)
+    status = np.where(missing, Status.MISSING, Status.PRESENT).astype(np.int8)
+    if ttl_us or not view.view.is_windowed:
+        status[:, ~heard] = Status.MISSING
+    if ttl_us:
+        status[:, heard & (age > ttl_us)] = Status.EXPIRED
+    values = reading.values.copy()
+    values[status != Status.PRESENT] = None if values.dtype == object else np.nan
+    return Judged(values, status, np.where(status == Status.MISSING, -1, age))
+
+
+def is_null(values: np.ndarray) -> np.ndarray:
+    """Where there is no value."""
+    nothing: Any = None
+    return np.equal(values, nothing) if values.dtype == object else np.isnan(values)
+
+
+def join_keys(carrier: Cells) -> list[str | None]:
+    """The entity keys that a carrier's column holds; None where it is not PRESENT."""
+    return [entity_key(value) for value in carrier.values.tolist()]
+
+
+def typed(feature: Feature, cells: Cells) -> list[Any]:
+    """The values as the feature's type has them: text, or float; None for null."""
+    gone = is_null(cells.values)
+    convert = str if feature.type is FieldType.STRING else as_number
+    return [None if g else convert(v) for v, g in zip(cells.values.tolist(), gone.tolist(), strict=True)]
+
+
+def assemble(plan: InputsPlan, judged: Mapping[Lookup, Judged]) -> list[Cells]:
+    """One column of cells per feature."""
+    return [judged[feature.lookup].column(feature.column) for feature in plan.features]

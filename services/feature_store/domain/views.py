@@ -1,0 +1,100 @@
+"""A view made ready: its expressions parsed once, and rows turned into what the kernel takes.
+
+Online batches and history go through the same functions here, so they cannot differ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from millrace.aggregates import Layout, State, hash_values, latest_code
+from millrace.definitions.keys import entity_key
+from millrace.definitions.model import Aggregation, View
+from millrace.expressions import Expression, ExpressionError, parse
+
+Row = Mapping[str, Any]
+# Partitions of a topic; more do not fit beside the offset in a sequence number.
+MOST_PARTITIONS = 1_024
+
+
+def sequence(offset: np.ndarray, partition: int | np.ndarray) -> np.ndarray:
+    """What breaks ties of event time: the higher offset wins, then the higher partition."""
+    return offset * MOST_PARTITIONS + partition
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The rows that a view takes of a batch: their places (int64) and the entity key of each."""
+
+    places: np.ndarray
+    entities: list[str]
+
+
+class CompiledView:
+    """One view, ready to be fed. `id` is `name@version`; `fields` are the source's fields that it reads."""
+
+    def __init__(self, view: View, lateness_us: int) -> None:
+        self.view = view
+        self.id = f"{view.name}@{view.version}"
+        self.lateness_us = lateness_us
+        self._where = parse(view.where) if view.where else None
+        self._values = [parse(a.expression) if a.expression else None for a in view.aggregates]
+        self._derived = [parse(text) for _, text in view.derive]
+        self.layout = Layout(view.aggregates) if view.is_windowed else None
+        self.latest_code = latest_code(view.columns)
+        expressions = [self._where, *self._values, *self._derived]
+        names = {name for e in expressions if e is not None for name in e.names}
+        self.fields = frozenset({view.entity, *view.latest, *names})
+
+    def select(self, rows: Sequence[Row]) -> Selection:
+        """Rows whose entity key is not null and for which `where` is true. Raises ExpressionError."""
+        where, entity = self._where, self.view.entity
+        places, entities = [], []
+        for place, row in enumerate(rows):
+            key = entity_key(row.get(entity))
+            if key is not None and (where is None or where.is_true(row)):
+                places.append(place)
+                entities.append(key)
+        return Selection(np.array(places, dtype=np.int64), entities)
+
+    def lift(self, rows: Sequence[Row], event_us: np.ndarray, seq: np.ndarray) -> State:
+        """States of a windowed view's rows, one each. Raises ExpressionError."""
+        assert self.layout is not None
+        return self.layout.lift(self.columns(rows), event_us, seq)
+
+    def columns(self, rows: Sequence[Row]) -> list[np.ndarray | None]:
+        """What each aggregate takes of the rows, as `Layout.lift` wants it. Raises ExpressionError."""
+        return [
+            None if expression is None else _column(aggregate.function, expression, rows)
+            for aggregate, expression in zip(self.view.aggregates, self._values, strict=True)
+        ]
+
+    def latest(self, row: Row) -> list[Any]:
+        """The values of a latest view's row, in the order of its columns. Raises ExpressionError."""
+        return [row.get(name) for name in self.view.latest] + [e.evaluate(row) for e in self._derived]
+
+    def lookback_us(self) -> int:
+        """How far before a moment an event can still change the value; 0: without limit.
+
+        The TTL counts too: a view with one speaks as long as anything was heard within it.
+        """
+        view = self.view
+        if not view.is_windowed:
+            return view.ttl_us
+        return max(max(view.windows_us) + view.hop_us, view.ttl_us)
+
+
+def _column(function: Aggregation, expression: Expression, rows: Sequence[Row]) -> np.ndarray:
+    values = [expression.evaluate(row) for row in rows]
+    if function is Aggregation.DISTINCT:
+        return hash_values(values)
+    if function is Aggregation.COUNT:
+        return np.array([math.nan if v is None else 1.0 for v in values], dtype=np.float64)
+    try:
+        return np.array([math.nan if v is None else v for v in values], dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise ExpressionError(f"{function.value}({expression.text}) takes numbers: {error}") from error

@@ -1,0 +1,1 @@
+"""Inbound: two consumer groups and the gRPC service."""

@@ -1,0 +1,137 @@
+"""The gRPC door: decode, call, encode."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import grpc
+import numpy as np
+from millrace.definitions.model import FieldType
+from millrace.runtime.errors import Invalid
+from millrace.wire.common.v1 import common_pb2
+from millrace.wire.feature_store.v1 import service_pb2, service_pb2_grpc
+from millrace.wire.labeling.v1 import service_pb2 as labeling_pb2
+
+from services.feature_store.domain.answers import Cells, is_null
+from services.feature_store.domain.inputs import InputsPlan
+from services.feature_store.handlers.reads import OnlineReads
+from services.feature_store.handlers.training import Ask, Historian, Moments, Progress, TrainingSets
+from services.feature_store.ports import HistoryReader
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
+    """`millrace.wire.feature_store.v1.FeatureStore`."""
+
+    def __init__(
+        self,
+        reads: OnlineReads,
+        historian: Historian,
+        training: TrainingSets,
+        few: HistoryReader,
+        *,
+        most_entities: int,
+        read_wait_s: float,
+    ) -> None:
+        self._reads = reads
+        self._historian = historian
+        self._training = training
+        self._few = few
+        self._most_entities = most_entities
+        self._read_wait_s = read_wait_s
+
+    async def GetOnline(self, request: service_pb2.GetOnlineRequest, context: Context) -> service_pb2.GetOnlineReply:
+        """Features as known now."""
+        self._bounded(len(request.entities))
+        left_s = context.time_remaining()
+        answer = await self._reads.read(
+            request.project,
+            list(request.entities),
+            tuple(request.features),
+            request.not_before_us,
+            self._read_wait_s if left_s is None else left_s,
+        )
+        return service_pb2.GetOnlineReply(
+            features=answer.plan.names,
+            rows=encode_rows(answer.plan, list(request.entities), answer.cells),
+            as_of_us=answer.as_of_us,
+        )
+
+    async def GetHistorical(
+        self, request: service_pb2.GetHistoricalRequest, context: Context
+    ) -> service_pb2.GetHistoricalReply:
+        """Features as they were."""
+        self._bounded(len(request.keys))
+        feed = self._historian.project(request.project)
+        plan = feed.plan_for(tuple(request.features))
+        entities = [key.entity for key in request.keys]
+        moment_us = np.array([key.moment_us for key in request.keys], dtype=np.int64)
+        await self._historian.settle(feed, 0)
+        moments = Moments(entities, moment_us, 0, request.as_happened)
+        cells = await self._historian.cells(feed, plan, moments, self._few, few=True)
+        return service_pb2.GetHistoricalReply(features=plan.names, rows=encode_rows(plan, entities, cells))
+
+    async def CreateTrainingSet(
+        self, request: service_pb2.TrainingSetRequest, context: Context
+    ) -> AsyncIterator[service_pb2.TrainingSetProgress]:
+        """Progress, then the snapshot."""
+        ask = Ask(request.project, request.from_us, request.to_us, request.as_of_us, request.as_happened)
+        async for progress in self._training.create(ask):
+            yield _progress(progress)
+
+    async def ReadSnapshot(
+        self, request: service_pb2.ReadSnapshotRequest, context: Context
+    ) -> AsyncIterator[labeling_pb2.ArrowChunk]:
+        """The rows of a snapshot."""
+        async for piece in self._training.read(request.digest):
+            yield labeling_pb2.ArrowChunk(data=piece)
+
+    def _bounded(self, count: int) -> None:
+        if count > self._most_entities:
+            raise Invalid(f"at most {self._most_entities} entities in one call, not {count}")
+
+
+def encode_rows(plan: InputsPlan, entities: Sequence[str], cells: Sequence[Cells]) -> list[service_pb2.FeatureRow]:
+    """One row per entity, values in the order of the plan."""
+    columns = [_encoded(feature.type, column) for feature, column in zip(plan.features, cells, strict=True)]
+    if not columns:
+        return [service_pb2.FeatureRow(entity=entity) for entity in entities]
+    return [
+        service_pb2.FeatureRow(entity=entity, values=values)
+        for entity, values in zip(entities, zip(*columns, strict=True), strict=True)
+    ]
+
+
+def _encoded(kind: FieldType, cells: Cells) -> list[service_pb2.FeatureValue]:
+    values, status, ages = cells.values.tolist(), cells.status.tolist(), cells.age_us.tolist()
+    make, value = service_pb2.FeatureValue, common_pb2.Value
+    text = kind is FieldType.STRING
+    encoded = []
+    for v, null, s, age in zip(values, is_null(cells.values).tolist(), status, ages, strict=True):
+        if null:
+            encoded.append(make(status=s, age_us=age))
+        elif text:
+            encoded.append(make(value=value(text=str(v)), status=s, age_us=age))
+        else:
+            encoded.append(make(value=value(number=float(v)), status=s, age_us=age))
+    return encoded
+
+
+def _progress(progress: Progress) -> service_pb2.TrainingSetProgress:
+    message = service_pb2.TrainingSetProgress(rows_done=progress.rows_done, rows_total=progress.rows_total)
+    manifest = progress.manifest
+    if manifest is not None:
+        message.snapshot.CopyFrom(
+            service_pb2.Snapshot(
+                digest=progress.digest,
+                rows=manifest.rows,
+                columns=[name for name, _ in manifest.columns],
+                from_us=manifest.from_us,
+                to_us=manifest.to_us,
+                as_of_us=manifest.as_of_us,
+                definition_version=manifest.definition_version,
+            )
+        )
+    return message

@@ -1,0 +1,64 @@
+"""Failures of this room, each with its policy.
+
+RoomError
+├── BadRecord        reject   a record that no view or table can take
+├── UnknownProject   not_found
+├── UnknownFeature   invalid
+├── StoreBehind      retry    the online store lost what this worker had written: seek back
+├── SwapRefused      retry    another writer was faster, again and again
+├── TooLate          deadline the views did not reach the asked time before the caller's deadline
+├── EmptyTrainingSet precondition
+├── RowCorrupt       data_loss
+└── SnapshotCorrupt  data_loss
+"""
+
+from __future__ import annotations
+
+from millrace.runtime.errors import (
+    Conflict,
+    DataLoss,
+    DeadlineExceeded,
+    Invalid,
+    NotFound,
+    Policy,
+    Precondition,
+    Unavailable,
+)
+
+
+class BadRecord(Invalid):
+    """A record that no view or table can take; the reason names the field."""
+
+
+class UnknownProject(NotFound):
+    """No definition of that name is known here."""
+
+
+class UnknownFeature(Invalid):
+    """A feature that the project's model inputs do not name."""
+
+
+class StoreBehind(Unavailable):
+    """The online store is behind what this worker wrote to it: it was emptied or restored."""
+
+
+class SwapRefused(Conflict):
+    """Another writer moved the same position, again and again."""
+
+    policy = Policy.RETRY
+
+
+class TooLate(DeadlineExceeded):
+    """The views did not reach the asked time before the deadline."""
+
+
+class EmptyTrainingSet(Precondition):
+    """No labelled example in the range."""
+
+
+class RowCorrupt(DataLoss):
+    """A row of the online store that its view did not write."""
+
+
+class SnapshotCorrupt(DataLoss):
+    """A snapshot whose parts do not fit together."""

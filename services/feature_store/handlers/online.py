@@ -1,0 +1,195 @@
+"""Events into the online store: read the rows they touch, merge by the kernel, swap rows and position together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from millrace.aggregates import RowError
+from millrace.bus.effects import Effects
+from millrace.bus.events import Batch, Event, Message, TopicPartition, derive_id, event_type
+from millrace.expressions import ExpressionError
+from millrace.wire.feature_store.v1 import events_pb2
+
+from services.feature_store.domain.online import Decoded, Events, new_rows
+from services.feature_store.domain.values import Position
+from services.feature_store.domain.views import CompiledView, Selection
+from services.feature_store.errors import BadRecord, StoreBehind, SwapRefused
+from services.feature_store.handlers.feeds import FeedBook, SourceFeed
+from services.feature_store.handlers.progress import Progress
+from services.feature_store.ports import RETRIED, OnlineStore, Place, Write
+
+# Two owners of one partition meet only around a rebalance; a third refusal in a row is not that.
+SWAP_ATTEMPTS = 3
+NOTHING = Position(-1, 0)
+LATE_TOPIC = "data.late"
+# A record handed back twice is applied once: its id is kept beside the rows, under a key that no entity has.
+_SEEN = "\0"
+
+
+class OnlineFeatures:
+    """Applies batches to the online store. `rewind` is set when the consumer must look where to begin again."""
+
+    def __init__(self, store: OnlineStore, feeds: FeedBook, progress: Progress) -> None:
+        self._store = store
+        self._feeds = feeds
+        self._progress = progress
+        self._known: dict[Place, Position] = {}
+        self.rewind = asyncio.Event()
+
+    async def start_offsets(self, fresh: list[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Right after what the store holds; where a view has nothing yet, the beginning of the log."""
+        starts: dict[TopicPartition, int] = {}
+        for topic, partition in fresh:
+            feed = self._feeds.topics.get(topic)
+            if feed is None:
+                continue  # the way back of dead letters: Kafka's own offsets are right
+            places = [feed.place(view, str(partition)) for view in feed.views]
+            positions, _ = await self._store.read(places, [])
+            for place, position in zip(places, positions, strict=True):
+                self._known[place] = position or NOTHING
+                self._progress.reset(place, self._known[place].visible_us)
+            starts[topic, partition] = min((p or NOTHING).offset for p in positions) + 1
+        return starts
+
+    async def handle(self, batch: Batch, effects: Effects) -> None:
+        """Handle one batch. Raises BadRecord (reject), StoreUnavailable, StoreBehind, SwapRefused (retry)."""
+        feed = self._feeds.topics.get(batch.topic)
+        if feed is None:
+            return
+        decoded = feed.reader.decode(batch, effects.reject)
+        try:
+            applied_before = await self._apply(feed, decoded)
+        except (ExpressionError, RowError) as error:
+            raise BadRecord(str(error)) from error
+        for message in late_messages(feed, decoded.events.after(applied_before)):
+            effects.publish(message)
+
+    def visible_us(self, partitions: frozenset[TopicPartition]) -> dict[str, int]:
+        """Per project: the visible time applied in these partitions; 0 before they are known."""
+        marks: dict[str, int] = {}
+        for feed in self._feeds.topics.values():
+            mine = [partition for topic, partition in partitions if topic == feed.topic]
+            places = [feed.place(view, str(partition)) for partition in mine for view in feed.views]
+            mark = self._progress.visible_us(places)
+            marks[feed.project] = min(mark, marks.get(feed.project, mark))
+        return marks
+
+    def _remember(self, place: Place, position: Position) -> None:
+        self._known[place] = position
+        self._progress.note(place, position.visible_us)
+
+    async def _apply(self, feed: SourceFeed, decoded: Decoded) -> int:
+        """The offset that every view had applied before."""
+        if not len(decoded.events) and await self._pass_time(feed, decoded):
+            return decoded.last_offset
+        for _ in range(SWAP_ATTEMPTS):
+            writes, applied_before = await self._prepare(feed, decoded)
+            if not writes or await self._store.swap(writes):
+                for write in writes:
+                    self._remember(write.place, write.position)
+                return applied_before
+        raise SwapRefused(f"{feed.topic}:{decoded.label} is being written by somebody else")
+
+    async def _pass_time(self, feed: SourceFeed, decoded: Decoded) -> bool:
+        """A batch without events only moves positions, on top of those remembered; False when they are not right."""
+        places = self._places(feed, decoded)
+        known = [self._known.get(place, NOTHING) for place in places]
+        if decoded.label == RETRIED or NOTHING in known or any(p.offset >= decoded.last_offset for p in known):
+            return False
+        writes = [
+            Write(place, position, self._moved(position, decoded, Events.none()), {})
+            for place, position in zip(places, known, strict=True)
+        ]
+        if not await self._store.swap(writes):
+            return False
+        for write in writes:
+            self._remember(write.place, write.position)
+        return True
+
+    def _places(self, feed: SourceFeed, decoded: Decoded) -> list[Place]:
+        """The places of the views that take part. A view that is new here waits for the rewind, to miss nothing."""
+        places = [feed.place(view, decoded.label) for view in feed.views]
+        return [place for place in places if decoded.label == RETRIED or place in self._known]
+
+    async def _prepare(self, feed: SourceFeed, decoded: Decoded) -> tuple[list[Write], int]:
+        """The writes that the batch makes on top of what the store holds now, and the least offset applied before."""
+        places = set(self._places(feed, decoded))
+        views = [view for view in feed.views if feed.place(view, decoded.label) in places]
+        jobs = [_Job(view, feed.place(view, decoded.label), view.select(decoded.events.rows)) for view in views]
+        wanted = [(job.place, entity) for job in jobs for entity in job.entities]
+        wanted += [(job.place, _SEEN + i) for job in jobs for i in decoded.events.ids if decoded.label == RETRIED]
+        positions, rows = await self._store.read([job.place for job in jobs], wanted)
+        found = dict(zip(wanted, rows, strict=True))
+        writes, applied_before = [], decoded.last_offset
+        for job, position in zip(jobs, positions, strict=True):
+            have = position or NOTHING
+            if have.offset < self._known.get(job.place, NOTHING).offset:
+                self.rewind.set()
+                raise StoreBehind(f"{job.place} is at {have.offset}, it was at {self._known[job.place].offset}")
+            applied_before = min(applied_before, have.offset)
+            if have.offset >= decoded.last_offset:
+                self._remember(job.place, have)
+                continue
+            fresh = decoded.events.after(have.offset)
+            if decoded.label == RETRIED:
+                fresh = fresh.unseen({i for i in fresh.ids if found[job.place, _SEEN + i] is not None})
+            writes.append(self._write(job, position, fresh, decoded, found))
+        return writes, applied_before
+
+    def _write(
+        self,
+        job: _Job,
+        position: Position | None,
+        fresh: Events,
+        decoded: Decoded,
+        found: Mapping[tuple[Place, str], bytes | None],
+    ) -> Write:
+        chosen = job.chosen if fresh is decoded.events else job.view.select(fresh.rows)
+        moved = self._moved(position or NOTHING, decoded, fresh)
+        old = {entity: found[job.place, entity] for entity in job.entities}
+        rows = new_rows(job.view, fresh, chosen, old, moved.visible_us)
+        if decoded.label == RETRIED:
+            rows |= {_SEEN + i: b"1" for i in fresh.ids}
+        return Write(job.place, position, moved, rows)
+
+    def _moved(self, before: Position, decoded: Decoded, fresh: Events) -> Position:
+        """The position after the batch. The visible time of a partition never goes back."""
+        visible = int(fresh.visible_us.max()) if len(fresh) else 0
+        return Position(decoded.last_offset, max(before.visible_us, decoded.heartbeat_us, visible))
+
+
+class _Job:
+    """One view's share of a batch."""
+
+    def __init__(self, view: CompiledView, place: Place, chosen: Selection) -> None:
+        self.view = view
+        self.place = place
+        self.chosen = chosen
+        self.entities = list(dict.fromkeys(chosen.entities))
+
+
+def late_messages(feed: SourceFeed, events: Events) -> list[Message]:
+    """One report per event that came later than its source declares."""
+    messages = []
+    for i in events.late(feed.source.lateness_us):
+        event_us, visible_us = int(events.event_us[i]), int(events.visible_us[i])
+        late = events_pb2.LateEvent(
+            project=feed.project,
+            source=feed.source.name,
+            event_id=events.ids[i],
+            event_us=event_us,
+            visible_us=visible_us,
+            lateness_us=visible_us - event_us,
+        )
+        event = Event(
+            id=derive_id(events.ids[i], "feature_store.late"),
+            type=event_type("feature_store", "event", "delayed"),
+            source="millrace/feature_store",
+            data=late.SerializeToString(),
+            subject=f"{feed.project}/{feed.source.name}",
+            time_us=visible_us,
+            causation_id=events.ids[i],
+        )
+        messages.append(Message(LATE_TOPIC, event, key=event.subject.encode()))
+    return messages

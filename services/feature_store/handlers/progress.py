@@ -1,0 +1,38 @@
+"""How far each view has come, for those who wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from services.feature_store.ports import Place
+
+
+class Progress:
+    """Visible time applied per place: what this process wrote, or saw in the store."""
+
+    def __init__(self) -> None:
+        self._visible_us: dict[Place, int] = {}
+        self._moved = asyncio.Event()
+
+    def note(self, place: Place, visible_us: int) -> None:
+        """The place has applied everything visible up to then; older news of it changes nothing."""
+        if visible_us > self._visible_us.get(place, -1):
+            self.reset(place, visible_us)
+
+    def reset(self, place: Place, visible_us: int) -> None:
+        """The place is exactly there: time goes back where a store was emptied."""
+        self._visible_us[place] = visible_us
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+    def visible_us(self, places: Iterable[Place]) -> int:
+        """The least visible time applied at `places`; 0 when one has none."""
+        return min((self._visible_us.get(place, 0) for place in places), default=0)
+
+    async def moved(self, timeout_s: float) -> None:
+        """Returns when anything moved, at the latest after `timeout_s`."""
+        try:
+            await asyncio.wait_for(self._moved.wait(), timeout_s)
+        except TimeoutError:
+            return

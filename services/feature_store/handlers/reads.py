@@ -1,0 +1,141 @@
+"""Online reads: two rounds of MGET, joins followed, every view at its own as_of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from millrace.aggregates import RowError
+
+from services.feature_store.domain.answers import Cells, Judged, assemble, join_keys, judge, read_rows
+from services.feature_store.domain.inputs import InputsPlan, Lookup
+from services.feature_store.domain.values import Position
+from services.feature_store.domain.views import CompiledView
+from services.feature_store.errors import RowCorrupt, TooLate
+from services.feature_store.handlers.feeds import FeedBook, ProjectFeed
+from services.feature_store.handlers.progress import Progress
+from services.feature_store.ports import RETRIED, OnlineStore, Place
+
+# What another process applies is seen by looking; what this one applies wakes the reader at once.
+LOOK_EVERY_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One column of cells per feature of the plan; `as_of_us` per view id."""
+
+    plan: InputsPlan
+    cells: list[Cells]
+    as_of_us: dict[str, int]
+
+
+class OnlineReads:
+    """Answers what is known now."""
+
+    def __init__(self, store: OnlineStore, feeds: FeedBook, progress: Progress) -> None:
+        self._store = store
+        self._feeds = feeds
+        self._progress = progress
+        self._retried: set[Place] = set()
+
+    async def read(
+        self, project: str, entities: Sequence[str], features: tuple[str, ...], not_before_us: int, wait_s: float
+    ) -> Answer:
+        """The features of the entities, in order. Raises UnknownProject, UnknownFeature, TooLate, StoreUnavailable."""
+        feed = self._feeds.project(project)
+        plan = feed.plan_for(features)
+        if not_before_us:
+            await self._wait(feed, plan, not_before_us, wait_s)
+        judged: dict[Lookup, Judged] = {}
+        as_of: dict[str, int] = {}
+        await self._round(feed, dict.fromkeys(plan.direct, entities), judged, as_of)
+        if plan.joined:
+            keys: dict[Lookup, Sequence[str]] = {}
+            places: dict[Lookup, np.ndarray] = {}
+            for lookup in plan.joined:
+                assert lookup.through is not None
+                wanted = join_keys(judged[lookup.through].column(lookup.through_column))
+                # Many entities share one origin or carrier: each is read once.
+                index = {key: i for i, key in enumerate(dict.fromkeys(k for k in wanted if k is not None))}
+                keys[lookup] = list(index)
+                places[lookup] = np.array([-1 if k is None else index[k] for k in wanted], dtype=np.int64)
+            await self._round(feed, keys, judged, as_of)
+            for lookup in plan.joined:
+                judged[lookup] = judged[lookup].at(places[lookup])
+        return Answer(plan, assemble(plan, judged), as_of)
+
+    async def _round(
+        self,
+        feed: ProjectFeed,
+        keys: Mapping[Lookup, Sequence[str]],
+        judged: dict[Lookup, Judged],
+        as_of: dict[str, int],
+    ) -> None:
+        """Read every lookup's rows in one MGET, with the positions that they reflect."""
+        labels = {lookup: self._labels(feed, lookup.view) for lookup in keys}
+        positions = list(dict.fromkeys(place for own in labels.values() for place in own))
+        retries = [self._retry_place(feed, lookup.view) for lookup in keys]
+        wanted = [(place, key) for lookup, own in labels.items() for key in keys[lookup] for place in own]
+        found, rows = await self._store.read([*positions, *retries], wanted)
+        seen = [place for place, p in zip(retries, found[len(positions) :], strict=True) if p is not None]
+        if not self._retried.issuperset(seen):
+            self._retried.update(seen)
+            await self._round(feed, keys, judged, as_of)
+            return
+        visible = self._noted(positions, found[: len(positions)])
+        begin = 0
+        for lookup, own in labels.items():
+            width, end = len(own), begin + len(own) * len(keys[lookup])
+            at_us = min(visible[place] for place in own if place.label != RETRIED)
+            as_of[lookup.view.id] = at_us
+            parts = [rows[i : i + width] for i in range(begin, end, width)]
+            judged[lookup] = _read(lookup.view, parts, at_us)
+            begin = end
+
+    def _labels(self, feed: ProjectFeed, view: CompiledView) -> list[Place]:
+        own = feed.source_of(view).places(view)
+        retry = self._retry_place(feed, view)
+        return [*own, retry] if retry in self._retried else own
+
+    def _retry_place(self, feed: ProjectFeed, view: CompiledView) -> Place:
+        return feed.source_of(view).place(view, RETRIED)
+
+    def _as_of(self, feed: ProjectFeed, view: CompiledView) -> int:
+        return self._progress.visible_us(feed.source_of(view).places(view))
+
+    async def _wait(self, feed: ProjectFeed, plan: InputsPlan, not_before_us: int, wait_s: float) -> None:
+        """Until every view involved has applied what was visible by then. Raises TooLate."""
+        places = [place for view in plan.views for place in feed.source_of(view).places(view)]
+        deadline = asyncio.get_running_loop().time() + wait_s
+        while self._progress.visible_us(places) < not_before_us:
+            left_s = deadline - asyncio.get_running_loop().time()
+            if left_s <= 0:
+                behind = sorted(v.id for v in plan.views if self._as_of(feed, v) < not_before_us)
+                raise TooLate(f"{', '.join(behind)} had not applied {not_before_us} in time")
+            await self._progress.moved(min(left_s, LOOK_EVERY_S))
+            if self._progress.visible_us(places) < not_before_us:
+                await self._look(places)
+
+    async def _look(self, places: Sequence[Place]) -> None:
+        positions, _ = await self._store.read(places, [])
+        self._noted(places, positions)
+
+    def _noted(self, places: Sequence[Place], positions: Sequence[Position | None]) -> dict[Place, int]:
+        """Visible time per place as the store has it, remembered for those who wait."""
+        visible: dict[Place, int] = {}
+        for place, position in zip(places, positions, strict=True):
+            visible[place] = position.visible_us if position else 0
+            if position:
+                self._progress.note(place, position.visible_us)
+            elif self._progress.visible_us([place]):
+                self._progress.reset(place, 0)
+        return visible
+
+
+def _read(view: CompiledView, rows: Sequence[Sequence[bytes | None]], at_us: int) -> Judged:
+    try:
+        return judge(view, read_rows(view, rows, at_us))
+    except RowError as error:
+        raise RowCorrupt(f"view {view.id}: {error}") from error

@@ -1,0 +1,45 @@
+"""Knobs of the feature store, one line of why each."""
+
+from __future__ import annotations
+
+from millrace.runtime.settings import RoomSettings, knob
+
+ROOM = "feature_store"
+
+
+class Settings(RoomSettings):
+    """`MILLRACE_FEATURE_STORE_<NAME>`; the rest is every room's."""
+
+    batch_records: int = knob(
+        1_000,
+        ROOM,
+        "batch_records",
+        "Most records of one poll: bounds memory and what one compare-and-set carries.",
+        ge=1,
+    )
+    flush_rows: int = knob(
+        20_000, ROOM, "flush_rows", "History rows that are inserted at once: ClickHouse wants large inserts.", ge=1
+    )
+    flush_quiet_ms: int = knob(
+        25,
+        ROOM,
+        "flush_quiet_ms",
+        "History is written when nothing came for this long, so that a pause finds it whole.",
+        ge=1,
+    )
+    flush_most_ms: int = knob(
+        1_000, ROOM, "flush_most_ms", "Longest that a history row waits in memory while more keep coming.", ge=1
+    )
+    buffer_rows: int = knob(
+        100_000, ROOM, "buffer_rows", "History rows held while ClickHouse is away; then the consumer waits.", ge=1
+    )
+    read_wait_ms: int = knob(
+        10_000, ROOM, "read_wait_ms", "How long `not_before` waits when the caller set no deadline.", ge=1
+    )
+    training_wait_s: float = knob(
+        60.0, ROOM, "training_wait_s", "How long a training set waits for history to reach its as_of.", gt=0
+    )
+    snapshot_chunk_rows: int = knob(
+        50_000, ROOM, "snapshot_chunk_rows", "Rows of one snapshot object: bounds what a reader holds.", ge=1
+    )
+    most_entities: int = knob(1_000, ROOM, "most_entities", "Entities that one online read may name.", ge=1)

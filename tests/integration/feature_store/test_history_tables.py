@@ -1,0 +1,104 @@
+"""History on ClickHouse's real engine: repeats stay one, contracts change, keys and ranges select."""
+
+import uuid
+from dataclasses import replace
+
+import pyarrow as pa
+import pytest
+from millrace.stores.clickhouse import ClickHouse
+
+from services.feature_store.adapters.history_clickhouse import ClickHouseHistory
+from services.feature_store.bootstrap import MIGRATIONS
+from services.feature_store.domain.values import Position
+from services.feature_store.ports import Range, Table, history_schema
+
+pytestmark = pytest.mark.stack
+FIELDS = (("key", "string"), ("count", "integer"), ("size", "number"), ("flag", "boolean"), ("at", "timestamp"))
+EVERYTHING = Range(-(2**62), 2**62, 2**62)
+
+
+@pytest.fixture
+async def history(stack):
+    clickhouse = ClickHouse(stack.clickhouse, database=f"history_{uuid.uuid4().hex[:8]}")
+    await clickhouse.start(MIGRATIONS)
+    yield ClickHouseHistory(clickhouse)
+    await clickhouse.close()
+
+
+def table(fields=FIELDS) -> Table:
+    return Table(f"events_{len(fields)}", "shop", "orders", fields)
+
+
+def rows(fields, *numbers: int, via: str = "") -> pa.Table:
+    full = {"key": "k{}", "count": 1, "size": 1.5, "flag": True, "at": 10}
+    return pa.Table.from_pylist(
+        [
+            {
+                "_event_us": 100 - n,
+                "_visible_us": 100 + n,
+                "_partition": n % 2,
+                "_offset": n,
+                "_event_id": f"e{n}",
+                "_via": via,
+                **{name: None if n == 7 else _value(full[name], n) for name, _ in fields},
+            }
+            for n in numbers
+        ],
+        schema=history_schema(fields),
+    )
+
+
+def _value(pattern, n: int):
+    if isinstance(pattern, str):
+        return pattern.format(n)
+    return pattern if isinstance(pattern, bool) else pattern * n
+
+
+async def test_repeated_inserts_stay_one_and_types_come_back(history):
+    place = table()
+    await history.ensure(place)
+    await history.ensure(place)
+    for _ in range(3):
+        await history.insert(place, rows(FIELDS, 1, 2, 3, 7))
+    found = await history.read(place, [name for name, _ in FIELDS], EVERYTHING)
+    assert found["_event_id"].to_pylist() == ["e7", "e3", "e2", "e1"]  # by event time
+    assert found.schema == history_schema(FIELDS)
+    assert found.to_pylist()[0]["key"] is None
+    assert [found.to_pylist()[1][name] for name, _ in FIELDS] == ["k3", 3, 4.5, True, 30]
+
+
+async def test_positions_know_only_the_records_of_the_source_topic(history):
+    place = table()
+    await history.ensure(place)
+    assert await history.positions(place) == {}
+    await history.insert(place, rows(FIELDS, 1, 2, 5))
+    await history.insert(place, rows(FIELDS, 40, via="retry.feature_store"))
+    assert await history.positions(place) == {0: Position(2, 102), 1: Position(5, 105)}
+
+
+async def test_ranges_and_keys_select(history):
+    place = table()
+    await history.ensure(place)
+    await history.insert(place, rows(FIELDS, *range(1, 30)))
+    some = await history.read(place, ["key"], Range(80, 95, 110))
+    assert some["_event_us"].to_pylist() == list(range(90, 95))
+    for field, keys in (("key", ("k3", "k9")), ("count", ("3", "9")), ("size", ("4.5", "13.5"))):
+        found = await history.read(place, [field], replace(EVERYTHING, entity_field=field, entities=keys))
+        assert sorted(found["_offset"].to_pylist()) == [3, 9]
+    none = await history.read(place, ["key"], replace(EVERYTHING, entity_field="key", entities=()))
+    assert none.num_rows == 0
+
+
+async def test_a_new_contract_takes_over_what_was_known(history):
+    old = table(FIELDS[:2])
+    await history.ensure(old)
+    await history.insert(old, rows(FIELDS[:2], 1, 2, 3))
+    new = table(FIELDS[:3])
+    await history.ensure(new)
+    found = await history.read(new, ["key", "count", "size"], EVERYTHING)
+    assert [(r["key"], r["count"], r["size"]) for r in found.to_pylist()] == [
+        ("k3", 3, None),
+        ("k2", 2, None),
+        ("k1", 1, None),
+    ]
+    assert await history.positions(new) == await history.positions(old)

@@ -1,0 +1,302 @@
+"""A small project and its events, the room on a memory bus, and doubles of what lies outside."""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pyarrow as pa
+from millrace.bus.events import Batch, Event, Message
+from millrace.bus.memory import MemoryBus
+from millrace.bus.ports import TopicSpec
+from millrace.definitions.load import load_text
+from millrace.definitions.model import Project
+from millrace.runtime.definitions import Definition
+from millrace.stores.errors import StoreUnavailable
+from millrace.stores.objects import MemoryObjects
+
+from services.feature_store.adapters.features_redis import RedisFeatures
+from services.feature_store.adapters.reader_process import ThreadReader
+from services.feature_store.bootstrap import FeatureStore, Neighbours
+from services.feature_store.domain.values import Position
+from services.feature_store.ports import OnlineStore, Range, Table, history_schema
+from services.feature_store.settings import Settings
+
+HOUR_US = 3_600_000_000
+MINUTE_US = 60_000_000
+START_US = 1_000 * HOUR_US
+
+YAML = """
+project: shop
+description: Will an order be paid late?
+clock: replay
+sources:
+  orders:
+    event_type: shop.order.placed
+    key: order_id
+    event_time: placed_at
+    fields:
+      order_id: {type: string, required: true}
+      placed_at: {type: timestamp, required: true}
+      customer: {type: string}
+      amount: {type: number}
+      express: {type: boolean}
+    lateness: 1h
+  payments:
+    event_type: shop.payment.made
+    key: order_id
+    event_time: paid_at
+    fields:
+      order_id: {type: string, required: true}
+      paid_at: {type: timestamp, required: true}
+      customer: {type: string, required: true}
+      delay: {type: number}
+      channel: {type: string}
+    lateness: 1h
+predict:
+  source: orders
+  entity: order_id
+  moment: placed_at
+features:
+  order@1:
+    source: orders
+    entity: order_id
+    latest: [customer, amount, express]
+    derive:
+      hour: hour(placed_at)
+    ttl: 2d
+  habits@1:
+    source: payments
+    entity: customer
+    where: delay != null
+    hop: 10m
+    windows: [1h, 3h]
+    aggregates:
+      payments: count()
+      named: count(channel)
+      delay_sum: sum(delay)
+      delay_mean: mean(delay)
+      delay_std: std(delay)
+      delay_max: max(delay)
+      delay_last: last(delay)
+      channels: distinct(channel)
+    ttl: 5h
+label:
+  source: payments
+  key: order_id
+  value: delay >= 5
+  horizon: 12h
+  missing: censored
+model:
+  name: late-payment
+  task: binary
+  template: {kind: linear}
+  inputs:
+    - order.customer
+    - order.amount
+    - order.express
+    - order.hour
+    - {view: habits, through: order.customer}
+  baselines: [constant]
+training:
+  triggers: {new_labels: 100}
+  window: 60d
+  min_rows: 10
+gate: {metric: auc, floors: {auc: 0.5}}
+rollout: {strategy: direct}
+monitors: {}
+"""
+
+
+def shop(name: str = "shop") -> Project:
+    """The project under a name of its own."""
+    return load_text(YAML.replace("project: shop", f"project: {name}"))
+
+
+def event(topic: str, identity: str, row: Mapping[str, object], event_us: int, visible_us: int, **where) -> Message:
+    """One checked and stamped event, as ingestion appends it."""
+    extensions = {"visible_us": str(visible_us), "event_us": str(event_us)}
+    content = Event(identity, "shop.event", "test", json.dumps(row).encode(), time_us=visible_us, extensions=extensions)
+    return Message(topic, content, key=str(row.get("order_id", "")).encode(), **where)
+
+
+def heartbeat(topic: str, partition: int, visible_us: int) -> Message:
+    """The project's clock has come to `visible_us`."""
+    content = Event(
+        f"beat-{topic}-{partition}-{visible_us}",
+        "millrace.ingestion.clock.advanced.v1",
+        "test",
+        json.dumps({"visible_us": visible_us}).encode(),
+    )
+    return Message(topic, content, key=b"", partition=partition)
+
+
+def order(number: int, at_us: int, *, customer: str | None = "ann", amount: float | None = 9.5, **where) -> Message:
+    """An order, visible a second after it was placed."""
+    row = {"order_id": f"o{number}", "placed_at": at_us, "customer": customer, "amount": amount, "express": True}
+    return event("data.shop.orders", f"order-{number}", row, at_us, at_us + 1_000_000, **where)
+
+
+def payment(
+    number: int, at_us: int, delay: float | None, *, customer: str = "ann", late_us: int = MINUTE_US, **where
+) -> Message:
+    """A payment, visible `late_us` after it was made."""
+    row = {
+        "order_id": f"o{number}",
+        "paid_at": at_us,
+        "customer": customer,
+        "delay": delay,
+        "channel": f"c{number % 3}",
+    }
+    return event("data.shop.payments", f"payment-{number}", row, at_us, at_us + late_us, **where)
+
+
+@dataclass
+class ListHistory:
+    """History in a list: everything that was inserted, each event once. Ranges are left to the caller's rule."""
+
+    rows: dict[Table, list[dict]] = field(default_factory=dict)
+    inserts: list[int] = field(default_factory=list)
+    failures: int = 0
+
+    async def ensure(self, table: Table) -> None:
+        """Nothing to create."""
+        self.rows.setdefault(table, [])
+
+    async def positions(self, table: Table) -> dict[int, Position]:
+        """By what is there."""
+        found: dict[int, Position] = {}
+        for row in self.rows[table]:
+            if not row["_via"]:
+                before = found.get(row["_partition"], Position(-1, 0))
+                now = Position(row["_offset"], row["_visible_us"])
+                found[row["_partition"]] = Position(*map(max, before, now))
+        return found
+
+    async def insert(self, table: Table, rows: pa.Table) -> None:
+        """Append; fails `failures` times first."""
+        if self.failures:
+            self.failures -= 1
+            raise StoreUnavailable("history is away")
+        self.inserts.append(rows.num_rows)
+        known = {row["_event_id"] for row in self.rows.setdefault(table, [])}
+        self.rows[table] += [row for row in rows.to_pylist() if row["_event_id"] not in known]
+
+    async def read(self, table: Table, fields: Sequence[str], span: Range) -> pa.Table:
+        """All events visible by the range's end."""
+        rows = [row for row in self.rows.get(table, []) if row["_visible_us"] <= span.visible_to_us]
+        rows.sort(key=lambda row: (row["_event_us"], row["_event_id"]))
+        types = dict(table.fields)
+        return pa.Table.from_pylist(rows, schema=history_schema([(name, types[name]) for name in fields]))
+
+
+@dataclass
+class ListSpine:
+    """Labelled examples from a list of (entity, moment)."""
+
+    examples: list[tuple[str, int]] = field(default_factory=list)
+
+    async def spine(self, project: str, from_us: int, to_us: int, as_of_us: int) -> pa.Table:
+        """All of them, in no particular order."""
+        entities, moments = zip(*self.examples, strict=True) if self.examples else ((), ())
+        size = len(entities)
+        return pa.table(
+            {
+                "entity": pa.array(entities, pa.string()),
+                "moment_us": pa.array(moments, pa.int64()),
+                "label": pa.array([float(int(entity[1:]) % 2) for entity in entities], pa.float64()),
+                "outcome": pa.array(["observed"] * size, pa.string()),
+                "origin": pa.array(["late_truth"] * size, pa.string()),
+                "confidence": pa.array([1.0] * size, pa.float64()),
+                "visible_us": pa.array(moments, pa.int64()),
+            }
+        )
+
+
+@dataclass
+class World:
+    """The room and what it stands on."""
+
+    bus: MemoryBus
+    store: FeatureStore
+    online: OnlineStore
+    history: ListHistory
+    spines: ListSpine
+    objects: MemoryObjects
+    project: Project
+
+    async def publish(self, *messages: Message, until_us: int = 0) -> None:
+        """Append, and heartbeats at `until_us` to every partition."""
+        beats = []
+        if until_us:
+            topics = [f"data.{self.project.name}.{s.name}" for s in self.project.sources]
+            beats = [heartbeat(topic, partition, until_us) for topic in topics for partition in (0, 1)]
+        await self.bus.publish([*messages, *beats])
+
+    def history_has(self, until_us: int) -> bool:
+        """Whether every table holds its source's partitions up to then; the room's watermark is the online one."""
+        feeds = self.store.feeds.project(self.project.name).sources.values()
+        marks = [self.store.writer.visible_us(feed.table, part) for feed in feeds for part in range(feed.partitions)]
+        return min(marks) >= until_us
+
+    def batch(self, topic: str, partition: int) -> Batch:
+        """Everything in one partition as one batch."""
+        return Batch(topic, partition, tuple(r for r in self.bus.records(topic) if r.partition == partition))
+
+    async def learn(self, project: Project, version: int) -> None:
+        """Apply another definition."""
+        self.project = project
+        await self.store.learn(project.name, Definition(version, f"sha256:{version}", project))
+
+
+async def make(client, *, bus: MemoryBus | None = None, history: ListHistory | None = None, **settings) -> World:
+    """The room, not yet running."""
+    bus, history, spines, objects = bus or MemoryBus(), history or ListHistory(), ListSpine(), MemoryObjects()
+    # Two partitions, whatever the embedded default is: the merging of partitions is what these tests are about.
+    await bus.ensure_topics([TopicSpec(f"data.{shop().name}.{s.name}", 2) for s in shop().sources])
+    online = RedisFeatures(client)
+    neighbours = Neighbours(bus, online, history, spines, objects, ThreadReader())
+    world = World(bus, FeatureStore(Settings(**settings), neighbours), online, history, spines, objects, shop())
+    await world.learn(world.project, 1)
+    return world
+
+
+@asynccontextmanager
+async def running(world: World):
+    """The room's tasks, for the time of the block."""
+    runs = (world.store.writer.run, world.store.consumers.run_online, world.store.consumers.history.run)
+    tasks = [asyncio.ensure_future(run()) for run in runs]
+    try:
+        yield world
+    finally:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+def values(answer) -> dict[str, list]:
+    """Feature name to values; NaN is None."""
+    return {
+        feature.name: [None if v is None or v != v else v for v in cells.values.tolist()]
+        for feature, cells in zip(answer.plan.features, answer.cells, strict=True)
+    }
+
+
+def statuses(answer) -> dict[str, list[int]]:
+    """Feature name to statuses."""
+    return {f.name: c.status.tolist() for f, c in zip(answer.plan.features, answer.cells, strict=True)}
+
+
+def with_view(project: Project, **changes) -> Project:
+    """The project with a further version of `habits`."""
+    old = project.view("habits")
+    return replace(project, views=(*project.views, replace(old, version=old.version + 1, **changes)))
+
+
+def column(items: Sequence[int]) -> np.ndarray:
+    """int64 array."""
+    return np.array(items, dtype=np.int64)
