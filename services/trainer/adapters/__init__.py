@@ -1,0 +1,1 @@
+"""Outbound: what the trainer reaches for."""

@@ -1,0 +1,1 @@
+"""Inbound: what reaches the trainer."""

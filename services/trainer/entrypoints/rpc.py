@@ -1,0 +1,99 @@
+"""The gRPC door: ask for a run, look at runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from millrace.bus.events import new_id
+from millrace.runtime.auth import require
+from millrace.wire.trainer.v1 import service_pb2, service_pb2_grpc
+from millrace.wire.trainer.v1.events_pb2 import TrainingRequest
+
+from services.trainer.domain.runs import Run
+from services.trainer.domain.scheduler import Request, Trigger
+from services.trainer.errors import BadRequest, UnknownProject, UnknownRun
+from services.trainer.handlers import Desk, ask, candidate_message, consider, project_now
+from services.trainer.ports import Book
+
+DEFAULT_LIMIT, MAX_LIMIT = 50, 500
+
+
+class TrainerDoor(service_pb2_grpc.TrainerServicer):
+    """Decodes, calls, encodes."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def RequestRun(self, request: TrainingRequest, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        """Records and publishes a request; UnknownProject, BadRequest."""
+        identity = require("scientist")
+        if request.project not in self._desk.definitions.projects:
+            raise UnknownProject(f"no project {request.project or '(none named)'} has been applied")
+        trigger = _trigger(request)
+        async with self._desk.runs.transaction() as book:
+            asked_us = request.asked_us or await project_now(self._desk, book, request.project)
+            asked = Request(
+                request_id=new_id(),
+                project=request.project,
+                trigger=trigger,
+                asked_us=asked_us,
+                reason=request.reason or "asked for by hand",
+                run_id=request.run_id,
+                actor=identity.name,
+            )
+            await ask(book, asked, "", self._desk.wall_us())
+            await consider(self._desk, book, request.project)
+        self._desk.work_changed()
+        return service_pb2.RequestRunReply(request_id=asked.request_id)
+
+    async def ListRuns(
+        self, request: service_pb2.ListRunsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> service_pb2.ListRunsReply:
+        """Runs, newest first; without curves and reports."""
+        limit = min(request.limit or DEFAULT_LIMIT, MAX_LIMIT)
+        async with self._desk.runs.read() as book:
+            runs = await book.newest_runs(request.project, limit, unfinished_only=request.unfinished_only)
+            return service_pb2.ListRunsReply(runs=[await _message(book, run, whole=False) for run in runs])
+
+    async def GetRun(
+        self, request: service_pb2.GetRunRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> service_pb2.Run:
+        """One run with its curve and gate report; UnknownRun."""
+        async with self._desk.runs.read() as book:
+            run = await book.run(request.run_id)
+            if run is None:
+                raise UnknownRun(f"no run {request.run_id or '(none named)'}")
+            return await _message(book, run, whole=True)
+
+
+def _trigger(request: TrainingRequest) -> Trigger:
+    if request.trigger == TrainingRequest.TRIGGER_UNSPECIFIED:
+        return Trigger.MANUAL
+    try:
+        return Trigger(TrainingRequest.Trigger.Name(request.trigger).lower())
+    except ValueError as error:
+        raise BadRequest(f"trigger {request.trigger} is not known here") from error
+
+
+async def _message(book: Book, run: Run, *, whole: bool) -> service_pb2.Run:
+    requests = await book.requests_of(run.run_id)
+    message = service_pb2.Run(
+        run_id=run.run_id,
+        project=run.project,
+        state=run.state.name,
+        reason=run.reason,
+        asked_us=run.asked_us,
+        started_us=run.started_us,
+        finished_us=run.finished_us,
+        request_ids=[request.request_id for request in requests],
+        triggers=[request.trigger.value for request in requests],
+        progress=run.progress,
+    )
+    if run.candidate is not None:
+        message.candidate.CopyFrom(candidate_message(run.candidate))
+    if whole:
+        message.gate_report_json = run.report_json
+        for epoch, train_loss, validation_loss in run.curve:
+            message.curve.add(epoch=epoch, train_loss=train_loss, validation_loss=validation_loss)
+    return message
