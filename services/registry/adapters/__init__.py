@@ -1,0 +1,1 @@
+"""Outbound: SQL repositories, wire messages, the check of ONNX files, the projects' clocks."""

@@ -1,0 +1,42 @@
+"""The pages show what is stored, and nothing of it as markup."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from millrace.runtime.auth import Authenticator
+from millrace.runtime.doors import install_http_errors
+
+from services.registry.entrypoints.rest import ModelPages
+from tests.unit.registry.desk import MODEL, Room
+
+
+@pytest.fixture
+async def client(room: Room):
+    app = FastAPI()
+    install_http_errors(app, Authenticator({}))
+    ModelPages(room.desk).mount(app)
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://registry", follow_redirects=True) as client:
+        yield client
+
+
+async def test_the_list_names_every_model(room: Room, client: httpx.AsyncClient):
+    assert "nothing yet" in (await client.get("/")).text
+    await room.run("one")
+    assert "version 1" in (await client.get("/models")).text
+
+
+async def test_versions_and_lineage(room: Room, client: httpx.AsyncClient):
+    await room.run("one")
+    await room.run("<b>two</b>", champion=1)
+    page = (await client.get(f"/models/parcels/{MODEL}")).text
+    assert "canary 20%" in page and "auc 0.7" in page
+    page = (await client.get(f"/models/parcels/{MODEL}/2")).text
+    assert "sha256:snapshot" in page and "&lt;b&gt;two&lt;/b&gt;" in page and "<b>two" not in page
+
+
+@pytest.mark.parametrize("path", ["/models/parcels/other", f"/models/other/{MODEL}", f"/models/parcels/{MODEL}/7"])
+async def test_unknown_things_are_not_found(client: httpx.AsyncClient, path: str):
+    assert (await client.get(path)).status_code == 404
