@@ -1,0 +1,1 @@
+"""Inference: applies serving plans and answers predictions."""

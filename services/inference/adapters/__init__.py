@@ -1,0 +1,1 @@
+"""Outbound: what the ports of this room are made of."""

@@ -1,0 +1,1 @@
+"""Inbound: topics, gRPC, HTTP. Doors decode, call, encode."""
