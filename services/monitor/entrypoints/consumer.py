@@ -1,0 +1,40 @@
+"""Inbound topics: one worker per sink, so that a slow one does not hold up the others."""
+
+from __future__ import annotations
+
+from millrace.bus.effects import Effects
+from millrace.bus.events import Batch
+from millrace.bus.ports import Bus
+from millrace.bus.worker import Worker
+
+from services.monitor.handlers import HANDLERS
+from services.monitor.handlers.records import PLATFORM
+from services.monitor.handlers.sinks import Sinks
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "monitor.predictions": ("predictions",),
+    "monitor.labels": ("labels",),
+    "monitor.platform": tuple(PLATFORM),
+}
+# Rows that go to ClickHouse come in larger batches; nobody waits for a single one.
+GATHER_MS = {"monitor.predictions": 150, "monitor.labels": 150}
+
+
+def workers(bus: Bus, sinks: Sinks, max_records: int) -> dict[str, Worker]:
+    """Group name to its worker."""
+
+    async def handle(batch: Batch, effects: Effects) -> None:
+        await HANDLERS[batch.topic](sinks, batch, effects)
+
+    return {
+        group: Worker(
+            bus,
+            room="monitor",
+            group=group,
+            handle=handle,
+            topics=topics,
+            max_records=max_records,
+            gather_ms=GATHER_MS.get(group, 0),
+        )
+        for group, topics in GROUPS.items()
+    }
