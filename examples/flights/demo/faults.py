@@ -1,0 +1,37 @@
+"""The two faults of the story: a release that is wrong on purpose, and an upstream that changes its unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+import onnx
+from millrace.client.replay import ReplayEvent
+from onnx import TensorProto, helper
+
+OUTPUT = "probability"
+
+
+def inverted(model: bytes) -> bytes:
+    """The ONNX bytes of a model that answers 1 - p wherever `model` answers p: it loads, and is wrong."""
+    graph_model = onnx.load_from_string(model)
+    graph = graph_model.graph
+    honest = f"{OUTPUT}_honest"
+    for node in graph.node:
+        node.output[:] = [honest if name == OUTPUT else name for name in node.output]
+        node.input[:] = [honest if name == OUTPUT else name for name in node.input]
+    graph.initializer.append(helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0]))
+    graph.node.append(helper.make_node("Sub", ["one", honest], [OUTPUT]))
+    onnx.checker.check_model(graph_model)
+    return graph_model.SerializeToString()
+
+
+def delays_in_seconds(events: Iterable[ReplayEvent], from_us: int, to_us: int) -> Iterator[ReplayEvent]:
+    """`events`, where departures available in [from, to) state their delay in seconds instead of minutes."""
+    for event in events:
+        if event.source == "departures" and from_us <= event.available_us < to_us:
+            payload = msgspec.json.decode(event.json)
+            payload["departure_delay"] *= 60
+            yield event._replace(json=msgspec.json.encode(payload))
+        else:
+            yield event
