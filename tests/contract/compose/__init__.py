@@ -1,0 +1,1 @@
+"""docker-compose.yml and what hangs on it."""
