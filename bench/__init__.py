@@ -1,0 +1,1 @@
+"""What we measure, with peers beside us. `python -m bench`."""
