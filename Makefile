@@ -24,22 +24,22 @@ test: $(READY) ## All tests, with seeded samples of the long proofs
 	@$(BIN)/pytest -m "not prove" -q
 
 prove: $(READY) ## The long proofs in full; resumable, dated results under docs/proofs
-	@$(BIN)/pytest -m prove -q --timeout 7200
+	@MILLRACE_PROVE_RESUME=1 $(BIN)/pytest -m prove -q --timeout 7200
 
 lint: $(READY) ## Style, types, import rules, generated code
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	@$(BIN)/mypy libs/millrace services infra examples
+	@$(BIN)/mypy libs/millrace services infra examples bench
 	@$(BIN)/lint-imports
-	@$(BIN)/python scripts/generate_wire.py --check
+	@$(BIN)/python scripts/generate_wire.py --check && $(BIN)/python scripts/generate_oip.py --check
 
 format: $(READY) ## Format the code
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 wire: $(READY) ## Generate libs/millrace/wire from proto/
-	@$(BIN)/python scripts/generate_wire.py
+	@$(BIN)/python scripts/generate_wire.py && $(BIN)/python scripts/generate_oip.py
 
 lock: ## Compile the pinned requirements, with hashes and without index addresses
-	@for name in dev platform; do uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	@for name in dev platform image; do uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  requirements/$$name.in $$([ $$name = platform ] && echo -c requirements/dev.txt) -o requirements/$$name.txt; done
 
 bench: $(READY) ## What we measure, with peers beside us
