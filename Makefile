@@ -39,7 +39,7 @@ wire: $(READY) ## Generate libs/millrace/wire from proto/
 	@$(BIN)/python scripts/generate_wire.py && $(BIN)/python scripts/generate_oip.py
 
 lock: ## Compile the pinned requirements, with hashes and without index addresses
-	@for name in dev platform image; do uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	@for name in dev platform image; do uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	  requirements/$$name.in $$([ $$name = platform ] && echo -c requirements/dev.txt) -o requirements/$$name.txt; done
 
 bench: $(READY) ## What we measure, with peers beside us
