@@ -68,7 +68,7 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
         plan = feed.plan_for(tuple(request.features))
         entities = [key.entity for key in request.keys]
         moment_us = np.array([key.moment_us for key in request.keys], dtype=np.int64)
-        await self._historian.settle(feed, 0)
+        await self._historian.settle(feed, max((key.moment_us for key in request.keys), default=0))
         moments = Moments(entities, moment_us, 0, request.as_happened)
         cells = await self._historian.cells(feed, plan, moments, self._few, few=True)
         return service_pb2.GetHistoricalReply(features=plan.names, rows=encode_rows(plan, entities, cells))

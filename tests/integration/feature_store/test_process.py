@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 from millrace.bus.events import Event, Message, new_id
 from millrace.bus.kafka import KafkaBus
-from millrace.bus.topics import data_topic, load_topics
+from millrace.bus.topics import data_topic
 from millrace.definitions.canonical import digest, to_canonical_json
 from millrace.wire.common.v1 import common_pb2, common_pb2_grpc
 from millrace.wire.feature_store.v1 import service_pb2, service_pb2_grpc
@@ -25,6 +25,7 @@ from millrace.wire.labeling.v1 import service_pb2_grpc as labeling_grpc
 from millrace.wire.registry.v1.events_pb2 import DefinitionPublished
 
 from tests.support.poll import until
+from tests.support.topics import partitioned
 from tests.unit.feature_store.world import HOUR_US, MINUTE_US, START_US, event, heartbeat, shop
 
 pytestmark = pytest.mark.stack
@@ -111,7 +112,7 @@ async def room(stack, tmp_path):
 
 
 async def publish_definition(bus: KafkaBus, project) -> None:
-    table = load_topics()
+    table = partitioned()
     await bus.ensure_topics([*table.static(), *table.for_project(project.name, [s.name for s in project.sources])])
     body = DefinitionPublished(
         project=project.name, version=1, digest=digest(project), canonical_json=to_canonical_json(project)

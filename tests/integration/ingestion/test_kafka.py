@@ -4,12 +4,12 @@ import time
 
 import pytest
 from millrace.bus.kafka import KafkaBus
-from millrace.bus.topics import load_topics
 from millrace.stores.sql import Database
 
 from services.ingestion.adapters.ledger_sql import SqlLedger
 from services.ingestion.adapters.tails_bus import BusTails
 from services.ingestion.handlers.plane import Ingestion, Limits, Outside
+from tests.support.topics import partitioned
 from tests.unit.ingestion.world import HOUR, MIGRATIONS, T0, incoming, project, reading
 
 pytestmark = pytest.mark.stack
@@ -21,7 +21,7 @@ async def plane_over(bus, folder):
 
     database = Database(f"sqlite:///{folder / 'ingestion.db'}", room="ingestion")
     await database.start(MIGRATIONS)
-    topics = load_topics()
+    topics = partitioned()
     await bus.ensure_topics(topics.static())
     outside = Outside(bus, SqlLedger(database), BusTails(bus), topics)
     plane = Ingestion(outside, Limits(), lambda: time.time_ns() // 1000)
