@@ -4,7 +4,19 @@ import pytest
 from millrace.wire.monitor.v1.events_pb2 import AlertEvent
 from millrace.wire.trainer.v1.events_pb2 import TrainingRequest
 
+from services.monitor.errors import UnknownEvent
 from tests.integration.monitor.world import DAY_US, HOUR_US, START_US, champion, world
+from tests.support.poll import until
+
+
+async def known(w, event_id):
+    """The complete chain of an event, or None while the index does not have it yet."""
+    try:
+        chain = await w.parts.queries.why(event_id)
+    except UnknownEvent:
+        return None
+    return chain if chain.complete else None
+
 
 pytestmark = pytest.mark.stack
 
@@ -47,7 +59,7 @@ async def test_inputs_that_move_are_found_and_retraining_is_asked_for_once(stack
         assert [r.trigger for r in asked if r.trigger == TrainingRequest.DRIFT] == [TrainingRequest.DRIFT]
 
         request_id = next(r.event.id for r in w.bus.records("training.requests") if r.event.source.endswith("monitor"))
-        chain = await w.parts.queries.why(request_id)
+        chain = await until(lambda: known(w, request_id), 20, what="the event is indexed with its causes")
         assert [link.topic for link in chain.links] == [
             "training.requests", "monitor.alerts", "predictions", "models.events", "training.runs", "",
         ]  # fmt: skip
