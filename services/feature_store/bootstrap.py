@@ -30,7 +30,7 @@ from services.feature_store.handlers.history import FlushLimits, HistoryEvents, 
 from services.feature_store.handlers.online import OnlineFeatures
 from services.feature_store.handlers.progress import Progress
 from services.feature_store.handlers.reads import OnlineReads
-from services.feature_store.handlers.training import Historian, TrainingSets
+from services.feature_store.handlers.training import READS_AT_ONCE, Historian, TrainingSets
 from services.feature_store.ports import HistoryReader, HistoryStore, OnlineStore, SpineSource
 from services.feature_store.settings import ROOM, Settings
 
@@ -133,7 +133,7 @@ def build(settings: Settings | None = None) -> RoomProcess:
     redis = connect(known.redis_url)
     clickhouse = ClickHouse(known.clickhouse_url, database=ROOM)
     labeling = channel(known.labeling_address, known)
-    reader = ProcessReader()
+    reader = ProcessReader(READS_AT_ONCE)
     objects = open_objects(known.objects_url) if known.objects_url else FolderObjects(known.objects_path(ROOM))
     neighbours = Neighbours(
         bus, RedisFeatures(redis), ClickHouseHistory(clickhouse), LabelingSpine(labeling), objects, reader

@@ -82,8 +82,9 @@ class Story:
         try:
             with self._timed("replay"):
                 self.happened.outcome = await self._replay()
-            with self._timed("single requests"):
-                await self._ask_alone()
+            if self._champion:
+                with self._timed("single requests"):
+                    await self._ask_alone()
             with self._timed("read topics"):
                 sources = [f"data.{self.project.name}.{source.name}" for source in self.project.sources]
                 self.happened.bulk = await read_bulk(bus, sources)
@@ -119,10 +120,10 @@ class Story:
         async with Quiet(addresses, self.project.name) as quiet:
             await quiet.wait(self.end_us)
 
-    async def _intervene(self, now_us: int) -> None:
+    async def _intervene(self, now_us: int) -> bool:
         """With the clock held: at its time, and once a champion serves, the bad release is pushed by force."""
         if self.happened.bad_version or now_us < self._bad_release_us or not self._champion:
-            return
+            return False
         champion = await self.platform.version(self.project.name, self.project.model.name, self._champion)
         path = self.platform.home / "bad.onnx"
         path.write_bytes(inverted(await self.platform.artifact(champion.model_digest)))
@@ -141,6 +142,7 @@ class Story:
             "--actor",
             "demo",
         )
+        return True
 
     def _hear(self, seen: Seen) -> None:
         payload = seen.payload

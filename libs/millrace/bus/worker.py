@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 Handle = Callable[[Batch, Effects], Awaitable[None]]
 StartOffsets = Callable[[list[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]]
 
+COMMIT_EVERY_S = 0.2  # a commit costs a round trip and a write of the broker; what is not committed only comes again
+
 
 def _wall_us() -> int:
     return time.time_ns() // 1000
@@ -47,6 +49,7 @@ class Worker:
     `max_attempts` times and then rejected. `handle` must be idempotent: whatever was not committed comes again.
 
     Records of `retry.<room>` come under the topic they had at first (see Record.via), if it is one of ours.
+    Offsets are committed a few times a second, when nothing comes, and when the worker stops.
     `start_offsets` may say where fresh partitions begin; partitions it leaves out begin at the committed offset.
     `max_wait_ms` bounds one wait for records; records that arrive end it at once. `gather_ms` suits a sink that gains
     by large batches and that nobody waits for: its records may come that much later.
@@ -80,6 +83,8 @@ class Worker:
         self._topics_changed = False
         self._stop = asyncio.Event()
         self._next: dict[TopicPartition, int] = {}
+        self._uncommitted: dict[TopicPartition, int] = {}
+        self._committed_s = 0.0
         self.handled_records = 0
         self.dead_letters = 0
         self.state = "starting"
@@ -135,8 +140,8 @@ class Worker:
                 await backoff.wait()
             finally:
                 self._subscription = None
-                self._next = {}
                 await self._leave(subscription)
+                self._next = {}
 
     def _wanted(self) -> frozenset[str]:
         return self._topics | {retry_topic(self._room)} if self._topics else self._topics
@@ -146,12 +151,15 @@ class Worker:
             stop_if_cancelled()
             if self._topics_changed:
                 self._topics_changed = False
+                await self._commit(subscription)  # a new assignment begins at the committed offsets
                 await subscription.set_topics(self._wanted())
             await self._position(subscription)
             batches = await subscription.poll(self._limits.max_records, self._limits.max_wait_ms)
             self.state = "running"
             if batches:
-                await finish_in_hand(self._work(subscription, batches), f"group {self._group}", self._stop.set)
+                await finish_in_hand(self._work(batches), f"group {self._group}", self._stop.set)
+            if not batches or time.monotonic() - self._committed_s >= COMMIT_EVERY_S:
+                await self._commit(subscription)  # 3. commit
 
     async def _position(self, subscription: Subscription) -> None:
         """Begin fresh partitions where the room's own state says, and learn what waits in them."""
@@ -181,15 +189,17 @@ class Worker:
                     raise
                 await self._pause(backoff, error)
 
-    async def _work(self, subscription: Subscription, batches: list[Batch]) -> None:
+    async def _work(self, batches: list[Batch]) -> None:
+        effects = Effects(self._room, self._now_us)
         for batch in batches:
-            effects = Effects(self._room, self._now_us)
             for part in handed_back(batch, self._room):
                 if part.topic in self._topics:
                     await self._take_effect(part, effects)  # 1. effects
-            await self._produce(effects)  # 2. produce
-            self.handled_records += len(batch.records)
-        await self._commit(subscription, batches)  # 3. commit
+        await self._produce(effects)  # 2. produce
+        self.handled_records += sum(len(batch.records) for batch in batches)
+        done = {(batch.topic, batch.partition): batch.last_offset + 1 for batch in batches}
+        self._next.update(done)
+        self._uncommitted.update(done)
 
     async def _take_effect(self, batch: Batch, effects: Effects, spent_attempts: int = 0) -> None:
         """Handle `batch`, into `effects`; a poison in it is cut out."""
@@ -239,15 +249,16 @@ class Worker:
                 await self._pause(backoff, error)
         self.dead_letters += effects.rejected
 
-    async def _commit(self, subscription: Subscription, batches: list[Batch]) -> None:
-        offsets = {(batch.topic, batch.partition): batch.last_offset + 1 for batch in batches}
+    async def _commit(self, subscription: Subscription) -> None:
+        self._committed_s = time.monotonic()
+        offsets, self._uncommitted = self._uncommitted, {}
+        if not offsets:
+            return
         try:
             await subscription.commit(offsets)
         except OffsetsLost as error:
             # The effects stand; the records come again, here or elsewhere, and change nothing.
             log.info("group %s: %s", self._group, error)
-            return
-        self._next.update(offsets)
 
     async def _pause(self, backoff: Backoff, error: Exception) -> None:
         """Wait before the next attempt. Raises _Stopping when the worker is asked to stop."""
@@ -265,6 +276,10 @@ class Worker:
             raise _Stopping
 
     async def _leave(self, subscription: Subscription) -> None:
+        try:
+            await self._commit(subscription)
+        except BusUnavailable as error:
+            log.warning("group %s: leaving without a commit: %s", self._group, error)
         try:
             await subscription.stop()
         except BusUnavailable as error:

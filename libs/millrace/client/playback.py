@@ -20,7 +20,7 @@ from millrace.wire.registry.v1 import service_pb2, service_pb2_grpc
 SLICE_US = 30 * 60_000_000
 BARRIER_US = 6 * 3_600_000_000
 _PLAN_S = 60.0  # a registry that restarts comes back in seconds
-Hook = Callable[[int], Awaitable[None]]
+Hook = Callable[[int], Awaitable[bool]]
 
 
 @dataclass(slots=True)
@@ -36,7 +36,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What the caller wants to hear: `on_progress` after each slice, `at_rest` at each barrier with the clock held."""
+    """What the caller wants to hear: `on_progress` after each slice, `at_rest` at each barrier with the clock held.
+
+    `at_rest` answers whether it gave the platform anything to do; the clock then waits until that is done too.
+    """
 
     on_progress: Callable[[Progress], None] | None = None
     at_rest: Hook | None = None
@@ -104,10 +107,9 @@ class Playback:
     async def _rest(self, quiet: Quiet, now_us: int) -> None:
         if not self._free_running:
             await quiet.wait(now_us)
-        if self._hooks.at_rest is not None:
-            await self._hooks.at_rest(now_us)
-            if not self._free_running:
-                await quiet.wait(now_us)
+        acted = self._hooks.at_rest is not None and await self._hooks.at_rest(now_us)
+        if acted and not self._free_running:
+            await quiet.wait(now_us)
         self._serving = self._serving or await self._has_a_release()
 
     async def _has_a_release(self) -> bool:

@@ -1,7 +1,4 @@
-"""The one `main` of every `__main__.py`: build the room, run it, and leave with a status that scripts can trust.
-
-Rooms spend much of their time in small reads and writes of sockets, for which uvloop takes less than asyncio's loop.
-"""
+"""The one `main` of every `__main__.py`: build the room, run it, and leave with a status that scripts can trust."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import uvloop
 from pydantic import ValidationError
 
 from millrace.runtime.errors import Policy, RoomError
@@ -26,7 +22,7 @@ EXIT_CONFIGURATION = 2
 def main(build: Callable[[], RoomProcess]) -> None:
     """Builds inside the loop, runs until signalled; exit 0 after a drained stop, else one line and 1 or 2."""
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner() as runner:
             runner.run(_run(build))
     except ValidationError as error:
         first = error.errors()[0]

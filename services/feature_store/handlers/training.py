@@ -24,6 +24,7 @@ from services.feature_store.ports import HistoryReader, HistoryStore, Range, Spi
 FOREVER_US = 2**62
 SPINE_COLUMNS = ("entity", "moment_us", "label", "outcome", "origin", "confidence")
 PIECE_BYTES = 1 << 20
+READS_AT_ONCE = 2  # each holds one source's events in memory
 MANIFEST_KEY = b"millrace.manifest"  # schema metadata of a snapshot's stream
 
 
@@ -95,14 +96,20 @@ class Historian:
         EXPIRED; otherwise by time, as far back as it can matter.
         """
         judged: dict[Lookup, Judged] = {}
-        for lookup in (*plan.direct, *plan.joined):
+        turns = asyncio.Semaphore(READS_AT_ONCE)
+
+        async def look_up(lookup: Lookup) -> None:
             keys: Sequence[str | None] = moments.entities
             if lookup.through is not None:
                 keys = join_keys(judged[lookup.through].column(lookup.through_column))
-            events = await self._events(feed, lookup.view, keys, moments, few=few)
-            reading = await reader.read(lookup.view, list(keys), moments.moment_us, events, moments.as_happened)
+            async with turns:
+                events = await self._events(feed, lookup.view, keys, moments, few=few)
+                reading = await reader.read(lookup.view, list(keys), moments.moment_us, events, moments.as_happened)
             places = np.array([-1 if key is None else i for i, key in enumerate(keys)], dtype=np.int64)
             judged[lookup] = judge(lookup.view, reading).at(places)
+
+        for round_ in (plan.direct, plan.joined):  # a join's keys are values of the first round
+            await asyncio.gather(*map(look_up, round_))
         return assemble(plan, judged)
 
     async def _events(

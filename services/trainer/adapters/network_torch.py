@@ -1,5 +1,9 @@
 """The nets and their fitting, in torch, on the CPU. Only the job's process imports this module.
 
+A linear net has one minimum, and the penalty of ridge and logistic regression (half the squared weights, per row) keeps
+it from following the sample: it is fitted to the end. Stopped early it would be half fitted wherever the validation
+rows, which are the later ones, have another base rate. Nets with hidden layers keep the weights of their best epoch.
+
 The same data, settings and seed give the same weights bit for bit on one thread: every epoch draws its order from
 (seed, epoch), so a run that resumes from the checkpoint of an epoch goes on exactly as if it had never stopped.
 """
@@ -19,10 +23,12 @@ from torch import Tensor, nn
 from services.trainer.adapters.adam_torch import Adam, parameters_of, set_parameters
 from services.trainer.adapters.checkpoints_safetensors import Checkpoint, Checkpoints
 from services.trainer.domain.encoding import EncodedRows
+from services.trainer.domain.gate import LINEAR
 from services.trainer.domain.job import NetSettings
 
 PATIENCE_EPOCHS = 3
 WEIGHT_DECAY = 1e-5
+LINEAR_RATE = 10  # times the declared rate: a convex loss allows it, and a dozen epochs then reach its minimum
 DROPOUT = 0.2
 MIN_STEPS = 50  # of an epoch: the declared batch size is an upper bound, a small set is cut into more batches
 MIN_BATCH_ROWS = 32
@@ -40,7 +46,7 @@ class Epoch:
 
 @dataclass(slots=True)
 class Fitted:
-    """The best weights by validation loss, and the way there."""
+    """The weights that were kept, and the way there."""
 
     weights: dict[str, NDArray[np.float32]]
     curve: list[Epoch] = field(default_factory=list)
@@ -55,7 +61,7 @@ class Net(nn.Module):
 
     def __init__(self, settings: NetSettings, dense_size: int, code_sizes: Sequence[int], start: float = 0.0) -> None:
         super().__init__()
-        self.wide = settings.kind in ("linear", "wide-and-deep")
+        self.wide = settings.kind in (LINEAR, "wide-and-deep")
         self.deep = settings.kind in ("mlp", "wide-and-deep")
         self.bias = nn.Parameter(torch.full((1,), start))
         if self.wide:
@@ -98,6 +104,7 @@ class Trainer:
     def __init__(self, settings: NetSettings, *, binary: bool, checkpoints: Checkpoints, threads: int) -> None:
         self._settings = settings
         self._binary = binary
+        self._convex = settings.kind == LINEAR
         self._loss = nn.BCEWithLogitsLoss() if binary else nn.MSELoss()
         self._checkpoints = checkpoints
         torch.set_num_threads(threads)
@@ -105,10 +112,11 @@ class Trainer:
     def fit(
         self, fit: EncodedRows, validation: EncodedRows, code_sizes: Sequence[int], on_epoch: Callable[[Epoch], None]
     ) -> Fitted:
-        """Trains until the epochs are done or validation has not improved for three of them."""
+        """Trains until the epochs are done or, with hidden layers, validation has not improved for three of them."""
         torch.manual_seed(self._settings.seed)
         net = Net(self._settings, fit.dense.shape[1], code_sizes, self._start(fit.target))
-        adam = Adam(net.named_parameters(), weight_decay=WEIGHT_DECAY)
+        decay = 1 / max(1, len(fit.target)) if self._convex else WEIGHT_DECAY
+        adam = Adam(net.named_parameters(), weight_decay=decay)
         rows, judge = _tensors(fit), _tensors(validation)
         state = self._checkpoints.newest() or Checkpoint()
         if state.epoch:
@@ -121,7 +129,7 @@ class Trainer:
             train_loss = self._train_epoch(net, adam, rows, epoch)
             point = Epoch(epoch, train_loss, self._evaluate(net, judge))
             fitted.curve.append(point)
-            if min(p.validation_loss for p in fitted.curve) == point.validation_loss:
+            if self._convex or min(p.validation_loss for p in fitted.curve) == point.validation_loss:
                 fitted.best_epoch = epoch
                 fitted.weights = parameters_of(net)
             self._checkpoints.keep(_capture(net, adam, fitted))
@@ -136,9 +144,10 @@ class Trainer:
         share = min(max(mean, 1e-3), 1 - 1e-3)
         return math.log(share / (1 - share))
 
-    @staticmethod
-    def _has_settled(fitted: Fitted) -> bool:
-        return bool(fitted.curve) and len(fitted.curve) - fitted.best_epoch >= PATIENCE_EPOCHS
+    def _has_settled(self, fitted: Fitted) -> bool:
+        if self._convex or not fitted.curve:
+            return False
+        return len(fitted.curve) - fitted.best_epoch >= PATIENCE_EPOCHS
 
     def _train_epoch(self, net: Net, adam: Adam, rows: tuple[Tensor, Tensor, Tensor], epoch: int) -> float:
         net.train()
@@ -158,9 +167,10 @@ class Trainer:
         return min(self._settings.batch_size, max(MIN_BATCH_ROWS, rows // MIN_STEPS))
 
     def _rate(self, epoch: int) -> float:
-        """A cosine from the declared rate down to a twentieth of it."""
+        """A cosine from the declared rate (of a linear net LINEAR_RATE times that) down to a twentieth of it."""
         share = (epoch - 1) / max(1, self._settings.epochs)
-        return self._settings.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * share)))
+        first = self._settings.learning_rate * (LINEAR_RATE if self._convex else 1)
+        return first * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * share)))
 
     @torch.no_grad()
     def _evaluate(self, net: Net, rows: tuple[Tensor, Tensor, Tensor]) -> float:

@@ -176,9 +176,23 @@ async def test_at_rest_runs_at_each_barrier_with_the_clock_held(platform, projec
 
     async def at_rest(now_us):
         seen.append((now_us, platform.now_us, platform.held, platform.described > 0))
+        return False
 
     await playback(platform, project, events, hooks=Hooks(at_rest=at_rest)).run(T0, T0 + 4 * SLICE)
     assert seen == [(T0 + n * SLICE, T0 + n * SLICE, True, True) for n in (2, 4)]
+
+
+@pytest.mark.parametrize("acted", [True, False])
+async def test_the_clock_waits_for_what_the_hook_set_going(platform, project, events, acted):
+    described = []
+
+    async def at_rest(now_us):
+        described.append(platform.described)
+        return acted
+
+    await playback(platform, project, events, hooks=Hooks(at_rest=at_rest)).run(T0, T0 + 4 * SLICE)
+    assert len(described) == 2
+    assert (platform.described > described[-1]) is acted
 
 
 async def test_free_running_leaves_the_rests_out_but_not_the_hooks(platform, project, events):
@@ -186,6 +200,7 @@ async def test_free_running_leaves_the_rests_out_but_not_the_hooks(platform, pro
 
     async def at_rest(now_us):
         seen.append(now_us)
+        return True
 
     hooks = Hooks(on_progress=lambda progress: slices.append(progress.now_us), at_rest=at_rest)
     outcome = await playback(platform, project, events, hooks=hooks, free_running=True).run(T0, T0 + 4 * SLICE)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from services.trainer.adapters.baselines_sklearn import linear
 from services.trainer.adapters.checkpoints_safetensors import Checkpoints
-from services.trainer.adapters.network_torch import Trainer
+from services.trainer.adapters.network_torch import Trainer, scores
 from services.trainer.domain.encoding import EncodedRows
 from services.trainer.domain.job import NetSettings
 
@@ -72,3 +73,23 @@ def test_learning_stops_when_validation_no_longer_improves(tmp_path):
     fitted = fit(tmp_path, settings=eager)
     assert len(fitted.curve) < 60
     assert fitted.best_epoch == min(fitted.curve, key=lambda p: p.validation_loss).epoch
+
+
+def test_a_linear_net_is_fitted_to_the_end_though_validation_has_another_base_rate(tmp_path):
+    random = np.random.default_rng(3)
+    slopes = np.array([1.0, -0.5, 0.25, 0.0])
+
+    def drawn(rows: int, level: float) -> EncodedRows:
+        dense = random.normal(size=(rows, 4)).astype(np.float32)
+        codes = random.integers(0, 5, size=(rows, 2))
+        chance = 1 / (1 + np.exp(-(dense @ slopes + 0.4 * codes[:, 0] + level)))
+        return EncodedRows(dense, codes, (random.random(rows) < chance).astype(np.float32))
+
+    past, recent, asked = drawn(4_000, 0.0), drawn(500, -3.0), drawn(2_000, -3.0)
+    settings = NetSettings("linear", (), epochs=12, learning_rate=0.002, batch_size=1024, seed=1)
+    trainer = Trainer(settings, binary=True, checkpoints=Checkpoints(tmp_path, "data"), threads=1)
+    fitted = trainer.fit(past, recent, [5, 5], lambda point: None)
+    assert fitted.best_epoch == len(fitted.curve) == 12
+    assert fitted.curve[-1].validation_loss > min(point.validation_loss for point in fitted.curve)
+    answers = 1 / (1 + np.exp(-scores(settings, fitted.weights, asked)))
+    assert np.abs(answers - linear(past, asked, [5, 5], binary=True)).max() < 0.02
