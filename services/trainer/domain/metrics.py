@@ -1,7 +1,8 @@
-"""Measures of predictions against truth, each for many weightings of the same rows at once (the bootstrap needs that).
+"""Measures of predictions against truth, each for many draws of the same rows at once (the bootstrap needs that).
 
-`labels` and `predictions` are float64[n]; `weights` is float64[b, n], one weighting per line; results are float64[b].
-A measure that has no value (one class only, no weight) is NaN.
+`labels` and `predictions` are float64[n]. Rows come in blocks, `blocks` int64[n] from 0, and `draws` is
+float64[b, blocks]: how often each block counts in each draw. Results are float64[b]. What a draw needs is summed per
+block once, so its cost does not depend on the rows. A measure that has no value (one class only, nothing drawn) is NaN.
 """
 
 from __future__ import annotations
@@ -13,17 +14,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Blocks = NDArray[np.int64]
 
 SMALLEST_PROBABILITY = 1e-7
+MOST_PAIRED_BLOCKS = 2_048  # of more blocks the pairs would be more work, and 32 MB, than the rows are
 BOOTSTRAP_CELLS = 4_000_000  # weights held at once: 32 MB
 
 
-def auc(labels: Floats, predictions: Floats, weights: Floats) -> Floats:
+def auc(labels: Floats, predictions: Floats, blocks: Blocks, draws: Floats) -> Floats:
     """Area under the ROC curve; tied scores count half. A score that is NaN has no rank, so there is no value."""
+    if len(labels) == 0 or np.isnan(predictions).any():
+        return np.full(len(draws), np.nan)
+    count = draws.shape[1]
+    if count > MOST_PAIRED_BLOCKS:
+        return _auc_of_rows(labels, predictions, draws[:, blocks])
+    won = _won_pairs(labels, predictions, blocks, count)
+    positives = draws @ np.bincount(blocks, labels, count)
+    negatives = draws @ np.bincount(blocks, 1.0 - labels, count)
+    return _ratio(((draws @ won) * draws).sum(axis=1), positives * negatives)
+
+
+def _won_pairs(labels: Floats, predictions: Floats, blocks: Blocks, count: int) -> Floats:
+    """float64[blocks, blocks]: pairs of a positive of one and a negative of the other where the positive scores higher.
+
+    The area under the curve is the share of pairs that are won (Mann and Whitney), so it is quadratic in the draws.
+    """
+    is_positive = labels > 0.5
+    order = np.argsort(predictions[is_positive], kind="stable")
+    positives, places = predictions[is_positive][order], blocks[is_positive][order]
+    order = np.lexsort((predictions[~is_positive], blocks[~is_positive]))
+    negatives, ends = predictions[~is_positive][order], np.cumsum(np.bincount(blocks[~is_positive], minlength=count))
+    won = np.zeros((count, count))
+    for block, of_block in enumerate(np.split(negatives, ends[:-1])):
+        if len(of_block):
+            below = np.searchsorted(of_block, positives, "left") + np.searchsorted(of_block, positives, "right")
+            won[:, block] = np.bincount(places, below / 2, count)
+    return won
+
+
+def _auc_of_rows(labels: Floats, predictions: Floats, weights: Floats) -> Floats:
+    """As `auc` for weights of single rows, float64[b, n]."""
     order = np.argsort(predictions, kind="stable")
     scores = predictions[order]
-    if len(scores) == 0 or np.isnan(scores[-1]):  # NaN sorts last
-        return np.full(len(weights), np.nan)
     starts = np.flatnonzero(np.concatenate(([True], scores[1:] != scores[:-1])))
     sorted_weights = weights[:, order]
     positives = np.add.reduceat(sorted_weights * labels[order], starts, axis=1)
@@ -32,25 +64,25 @@ def auc(labels: Floats, predictions: Floats, weights: Floats) -> Floats:
     return _ratio((positives * (below + negatives / 2)).sum(axis=1), positives.sum(axis=1) * negatives.sum(axis=1))
 
 
-def log_loss(labels: Floats, predictions: Floats, weights: Floats) -> Floats:
+def log_loss(labels: Floats, predictions: Floats, blocks: Blocks, draws: Floats) -> Floats:
     """Mean negative log likelihood of a binary label."""
     p = np.clip(predictions, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
-    return _mean(-(labels * np.log(p) + (1 - labels) * np.log1p(-p)), weights)
+    return _mean(-(labels * np.log(p) + (1 - labels) * np.log1p(-p)), blocks, draws)
 
 
-def brier(labels: Floats, predictions: Floats, weights: Floats) -> Floats:
+def brier(labels: Floats, predictions: Floats, blocks: Blocks, draws: Floats) -> Floats:
     """Mean squared error of a probability."""
-    return _mean((labels - predictions) ** 2, weights)
+    return _mean((labels - predictions) ** 2, blocks, draws)
 
 
-def mae(labels: Floats, predictions: Floats, weights: Floats) -> Floats:
+def mae(labels: Floats, predictions: Floats, blocks: Blocks, draws: Floats) -> Floats:
     """Mean absolute error, in units of the label."""
-    return _mean(np.abs(labels - predictions), weights)
+    return _mean(np.abs(labels - predictions), blocks, draws)
 
 
-def rmse(labels: Floats, predictions: Floats, weights: Floats) -> Floats:
+def rmse(labels: Floats, predictions: Floats, blocks: Blocks, draws: Floats) -> Floats:
     """Root of the mean squared error, in units of the label."""
-    return np.sqrt(_mean((labels - predictions) ** 2, weights))
+    return np.sqrt(_mean((labels - predictions) ** 2, blocks, draws))
 
 
 def expected_calibration_error(labels: Floats, predictions: Floats, bins: int = 10) -> float:
@@ -69,12 +101,12 @@ class Measure:
     """A named measure and its good direction."""
 
     name: str
-    evaluate: Callable[[Floats, Floats, Floats], Floats]
+    evaluate: Callable[[Floats, Floats, Blocks, Floats], Floats]
     higher_is_better: bool
 
     def value(self, labels: Floats, predictions: Floats) -> float:
         """The measure over all rows, each counted once."""
-        return float(self.evaluate(labels, predictions, np.ones((1, len(labels))))[0])
+        return float(self.evaluate(labels, predictions, np.zeros(len(labels), dtype=np.int64), np.ones((1, 1)))[0])
 
     def gain(self, candidate: float, other: float) -> float:
         """How much better the candidate is than the other; negative when it is worse."""
@@ -97,7 +129,7 @@ def gain_bound(
     labels: Floats,
     candidate: Floats,
     other: Floats,
-    blocks: NDArray[np.int64],
+    blocks: Blocks,
     *,
     confidence: float,
     resamples: int,
@@ -116,19 +148,20 @@ def gain_bound(
         return point, float("nan")
     random = np.random.default_rng(seed)
     gains: list[Floats] = []
-    chunk = max(1, BOOTSTRAP_CELLS // max(1, len(labels)))
+    chunk = max(1, BOOTSTRAP_CELLS // (count if count <= MOST_PAIRED_BLOCKS else len(labels)))
     for start in range(0, resamples, chunk):
-        draws = random.multinomial(count, np.full(count, 1 / count), size=min(chunk, resamples - start))
-        weights = draws.astype(np.float64)[:, blocks]
-        mine, theirs = (measure.evaluate(labels, scores, weights) for scores in (candidate, other))
+        size = min(chunk, resamples - start)
+        draws = random.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64)
+        mine, theirs = (measure.evaluate(labels, scores, blocks, draws) for scores in (candidate, other))
         gains.append(mine - theirs if measure.higher_is_better else theirs - mine)
     drawn = np.concatenate(gains)
     drawn = drawn[~np.isnan(drawn)]
     return point, float(np.quantile(drawn, 1 - confidence)) if len(drawn) else float("nan")
 
 
-def _mean(values: Floats, weights: Floats) -> Floats:
-    return _ratio(weights @ values, weights.sum(axis=1))
+def _mean(values: Floats, blocks: Blocks, draws: Floats) -> Floats:
+    count = draws.shape[1]
+    return _ratio(draws @ np.bincount(blocks, values, count), draws @ np.bincount(blocks, minlength=count))
 
 
 def _ratio(above: Floats, below: Floats) -> Floats:

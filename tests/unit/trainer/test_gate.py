@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import roc_auc_score
 
+from services.trainer.domain import metrics
 from services.trainer.domain.gate import Evidence, judge, report_json, slice_rows
 from services.trainer.domain.job import GateSettings
 from services.trainer.domain.metrics import MEASURES, expected_calibration_error, gain_bound
@@ -50,8 +51,33 @@ def test_a_weight_counts_like_that_many_copies_of_the_row(rows):
     for measure in MEASURES.values():
         copies = np.repeat(np.arange(len(rows)), weights.astype(int))
         predictions = scores / 5
-        weighted = measure.evaluate(labels, predictions, weights[None, :])[0]
+        weighted = measure.evaluate(labels, predictions, np.arange(len(rows)), weights[None, :])[0]
         assert weighted == pytest.approx(measure.value(labels[copies], predictions[copies]), nan_ok=True)
+
+
+def test_many_blocks_are_counted_by_rows_with_the_same_result(monkeypatch):
+    random = np.random.default_rng(5)
+    labels, scores = (random.random(900) < 0.3).astype(float), random.random(900).round(2)
+    blocks, draws = random.integers(0, 60, 900), random.integers(0, 3, (40, 60)).astype(float)
+    by_pairs = MEASURES["auc"].evaluate(labels, scores, blocks, draws)
+    monkeypatch.setattr(metrics, "MOST_PAIRED_BLOCKS", 10)
+    np.testing.assert_array_equal(MEASURES["auc"].evaluate(labels, scores, blocks, draws), by_pairs)
+    weights = draws[0][blocks]
+    assert by_pairs[0] == pytest.approx(roc_auc_score(labels, scores, sample_weight=weights), abs=1e-12)
+
+
+def test_a_bound_drawn_in_portions_is_the_same(monkeypatch):
+    case, other = evidence(), evidence(noise=1.0).candidate
+
+    def bound(measure):
+        return gain_bound(
+            MEASURES[measure], case.labels, case.candidate, other, case.blocks, confidence=0.8, resamples=50, seed=3
+        )
+
+    whole = {name: bound(name) for name in ("auc", "log_loss")}
+    monkeypatch.setattr(metrics, "BOOTSTRAP_CELLS", 7 * (int(case.blocks.max()) + 1))
+    for name, (point, least) in whole.items():
+        assert bound(name) == (point, pytest.approx(least, abs=1e-12))
 
 
 def test_auc_has_no_value_for_one_class_and_that_never_passes():
