@@ -85,18 +85,30 @@ def write_report(reference: Any, current: Any, texts: Sequence[str], page: Path)
     return ReportVerdict(drifted=int(count), columns=len(usable))
 
 
+def frame_of(rows: Sequence[dict[str, Any]], texts: Sequence[str]) -> Any:
+    """A pandas frame with one type per column: a text without a value is None, everything else a float.
+
+    Left to itself pandas makes objects of booleans with gaps, and Evidently fails on them.
+    """
+    import pandas as pd
+
+    frame = pd.DataFrame(list(rows))
+    for name in frame.columns:
+        column = frame[name]
+        frame[name] = column.replace({"": None}) if name in texts else pd.to_numeric(column).astype("float64")
+    return frame
+
+
 def _has_values(*columns: Any) -> bool:
     return all(bool(column.notna().any()) for column in columns)
 
 
 def main() -> None:
     """The child."""
-    import pandas as pd
-
     os.nice(NICENESS)
     body = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    frames = [pd.DataFrame(body[side]).replace({"": None}) for side in ("reference", "current")]
-    verdict = write_report(frames[0], frames[1], body["texts"], Path(sys.argv[2]))
+    reference, current = (frame_of(body[side], body["texts"]) for side in ("reference", "current"))
+    verdict = write_report(reference, current, body["texts"], Path(sys.argv[2]))
     print(json.dumps({"drifted": verdict.drifted, "columns": verdict.columns}))
 
 

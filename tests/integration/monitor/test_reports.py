@@ -35,10 +35,13 @@ async def _subject(w):
 
 
 async def test_nulls_are_left_out_and_failures_are_told(tmp_path):
-    rows = [{"a": i % 7, "b": None, "c": "x" if i % 2 else "y"} for i in range(80)]
+    flags = (True, False, None)
+    rows = [
+        {"a": i % 7, "b": None, "c": "x" if i % 2 else "", "d": flags[i % 3], "e": flags[1 + i % 2]} for i in range(80)
+    ]
     reports = EvidentlyReports(tmp_path, 250)
     verdict = await reports.make(rows, rows, ["c"], "one.html")
-    assert (verdict.drifted, verdict.columns) == (0, 2)
+    assert (verdict.drifted, verdict.columns) == (0, 4)
     with pytest.raises(ReportFailed, match="no rows"):
         await reports.make([], rows, [], "two.html")
     hasty = EvidentlyReports(tmp_path, 0.05)
