@@ -202,8 +202,7 @@ def show(room: RoomProcess, parts: Inference) -> None:
     """What the room says about itself."""
     board, releases = room.status, parts.releases
     for source in (parts.follower, parts.definitions, parts.clocks):
-        board.lag(lambda source=source: source.lag_records)  # type: ignore[misc]
-        board.handled(lambda source=source: source.handled_records)  # type: ignore[misc]
+        board.consumes(source)
     board.handled(lambda: releases.applied_plans + parts.relay.published_records)
     board.dead_letters(lambda: parts.follower.rejected_records)
     board.unpublished(lambda: parts.spool.unpublished_records + parts.reporter.unpublished)

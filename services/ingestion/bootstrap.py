@@ -79,11 +79,10 @@ def build(settings: Settings, bus: Bus | None = None) -> RoomProcess:
 
 def _report(room: RoomProcess, plane: Ingestion, definitions: DefinitionBook, worker: Worker) -> None:
     status = room.status
-    status.lag(lambda: worker.lag_records)
-    status.lag(lambda: definitions.lag_records)
+    status.consumes(worker, counted=False)  # its events are the lanes' too
+    status.consumes(definitions)
     status.busy(lambda: plane.busy_requests)
     status.handled(lambda: sum(lane.handled_events for lane in plane.all_lanes()))
-    status.handled(lambda: definitions.handled_records)
     status.dead_letters(lambda: worker.dead_letters)
     status.definitions(plane.versions)
     status.watermarks(plane.watermarks_us)

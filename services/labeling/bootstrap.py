@@ -89,12 +89,11 @@ class Labeling:
             room.add_task(name, run)
         room.add_grpc(lambda server: rpc.register(self.service, server))
         status = room.status
-        status.lag(lambda: self.data_worker.lag_records)
-        status.handled(lambda: self.data_worker.handled_records)
+        status.consumes(self.data_worker)
+        status.consumes(self.definitions)
         status.deferred(lambda: self.history_worker.lag_records)
         for worker in (self.data_worker, self.history_worker):
             status.dead_letters(lambda worker=worker: worker.dead_letters)  # type: ignore[misc]
-        status.lag(lambda: self.definitions.lag_records)
         status.unpublished(lambda: self.relay.unpublished_records)
         status.watermarks(lambda: self.data.watermarks_us)
         status.definitions(self.definitions.versions)

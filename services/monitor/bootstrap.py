@@ -18,6 +18,7 @@ from millrace.runtime.clock import ClockBook, wall_us
 from millrace.runtime.definitions import DefinitionBook
 from millrace.runtime.room import RoomProcess
 from millrace.runtime.settings import ROOMS
+from millrace.runtime.status import Consumes
 from millrace.stores.clickhouse import ClickHouse
 from millrace.stores.sql import Database
 from prometheus_client import REGISTRY
@@ -88,10 +89,11 @@ class Parts:
         """The projects that run."""
         return {name: definition.project for name, definition in self.definitions.projects.items()}
 
-    def lag_records(self) -> int:
-        """What waits in all our topics."""
-        books = self.definitions.lag_records + self.clocks.lag_records
-        return books + sum(worker.lag_records for worker in self.workers.values())
+    async def lag_records(self) -> int:
+        """What waits in all our topics, as the broker says now. Raises BusUnavailable."""
+        consumers: list[Consumes] = [self.definitions, self.clocks, *self.workers.values()]
+        await asyncio.gather(*(consumer.learn_lag() for consumer in consumers))
+        return sum(consumer.lag_records for consumer in consumers)
 
 
 def join(settings: Settings, bus: Bus, bundles: Bundles, fleet: Fleet, *, database: str = ROOM) -> Parts:
@@ -202,12 +204,13 @@ def equip(room: RoomProcess, parts: Parts) -> None:
     room.add_task("clocks", parts.clocks.run)
     for group, worker in parts.workers.items():
         room.add_task(group, worker.run)
-        room.status.handled(_counter(worker, "handled_records"))
+        room.status.consumes(worker)
         room.status.dead_letters(_counter(worker, "dead_letters"))
         room.status.problem(group, _state_of(worker), degrades_only=True)
     room.add_task("outbox", parts.relay.run)
     room.add_task("decisions", parts.decider.run)
-    room.status.lag(parts.lag_records)
+    room.status.consumes(parts.definitions, counted=False)
+    room.status.consumes(parts.clocks, counted=False)
     room.status.unpublished(lambda: parts.database.unpublished_records)
     room.status.busy(lambda: parts.decider.busy)
     room.status.handled(lambda: parts.decider.decisions)

@@ -12,7 +12,7 @@ class Settings(RoomSettings):
 
     decide_every_replay_s: int = knob(
         21_600, ROOM, "decide_every_replay_s",
-        "Step of the grid on which replayed projects are judged, seconds of the project's clock: the replay's barrier.",
+        "Step of the grid on which replayed projects are judged, seconds of the project's clock.",
         ge=60,
     )  # fmt: skip
     decide_every_wall_s: int = knob(

@@ -88,8 +88,8 @@ def _follow(room: RoomProcess, desk: Desk, book: DefinitionBook, clock: ClockBoo
     room.add_task("definitions", book.run)
     room.add_task("clocks", clock.run)
     room.add_task("guards", watch_guards)
-    room.status.lag(lambda: book.lag_records + clock.lag_records)
-    room.status.handled(lambda: book.handled_records + clock.handled_records)
+    room.status.consumes(book)
+    room.status.consumes(clock)
     room.status.definitions(book.versions)
     room.status.problem("definitions", lambda: book.problem)
 
@@ -102,8 +102,7 @@ def _consume(room: RoomProcess, desk: Desk, bus: Bus) -> None:
 
 def _watch(room: RoomProcess, group: str, worker: Worker) -> None:
     room.add_task(group, worker.run)
-    room.status.lag(lambda: worker.lag_records)
-    room.status.handled(lambda: worker.handled_records)
+    room.status.consumes(worker)
     room.status.dead_letters(lambda: worker.dead_letters)
     room.status.problem(f"{group} consumer", lambda: worker.state if worker.state.startswith("retrying") else "")
 

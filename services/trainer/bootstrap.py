@@ -91,9 +91,8 @@ def _follow(room: RoomProcess, desk: Desk, definitions: DefinitionBook, clocks: 
     room.add_task("definitions", definitions.run)
     room.add_task("clocks", clocks.run)
     room.add_task("triggers", watch_time)
-    room.status.lag(lambda: definitions.lag_records)
-    room.status.lag(lambda: clocks.lag_records)
-    room.status.handled(lambda: definitions.handled_records)
+    room.status.consumes(definitions)
+    room.status.consumes(clocks)
     room.status.definitions(definitions.versions)
     room.status.problem("definitions", lambda: definitions.problem, degrades_only=True)
 
@@ -109,8 +108,7 @@ def _consume(room: RoomProcess, desk: Desk, bus: Bus, definitions: DefinitionBoo
         await worker.run()
 
     room.add_task("consumer", consume)
-    room.status.lag(lambda: worker.lag_records)
-    room.status.handled(lambda: worker.handled_records)
+    room.status.consumes(worker)
     room.status.dead_letters(lambda: worker.dead_letters)
     room.status.problem("consumer", lambda: "" if worker.state in ("starting", "running") else worker.state)
 

@@ -31,6 +31,7 @@ class Follower:
         self._topics = tuple(topics)
         self._apply = apply
         self._ready = asyncio.Event()
+        self._reader: Reader | None = None
         self.lag_records = 1  # not zero until the ends are known
         self.handled_records = 0
         self.rejected_records = 0
@@ -50,6 +51,11 @@ class Follower:
         except TimeoutError:
             raise NotReady(f"{', '.join(self._topics)}: not caught up after {deadline_s:g} s ({self.state})") from None
 
+    async def learn_lag(self) -> None:
+        """Ask the broker what waits now. Raises BusUnavailable."""
+        if self._reader is not None:
+            self.lag_records = max(self.lag_records, await self._reader.behind())
+
     async def run(self) -> None:
         """Until cancelled."""
         backoff = Backoff(cap_s=1.0)
@@ -58,6 +64,7 @@ class Follower:
             reader = self._bus.reader(self._topics)
             try:
                 await reader.start()
+                self._reader = reader
                 self.state = "running"
                 backoff.reset()
                 await self._follow(reader)
@@ -66,12 +73,14 @@ class Follower:
                 log.warning("following %s: %s", ", ".join(self._topics), error)
                 await backoff.wait()
             finally:
+                self._reader = None
                 await self._close(reader)
 
     async def _follow(self, reader: Reader) -> None:
         while True:
             stop_if_cancelled()
-            self.lag_records = await reader.behind()
+            known = await reader.behind_known()
+            self.lag_records = await reader.behind() if known is None else known
             if self.lag_records == 0:
                 self._ready.set()
             batches = await reader.poll(POLL_RECORDS, POLL_WAIT_MS)

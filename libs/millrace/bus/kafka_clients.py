@@ -37,7 +37,9 @@ Partitions = Callable[[Sequence[str]], Awaitable[dict[str, list[int]]]]
 
 CALL_TIMEOUT_S = 15.0  # no broker call may hang longer; the caller retries with backoff
 CLOSE_TIMEOUT_S = 5.0
-GROUP_FETCH_WAIT_MS = 50  # a drained partition waits at most this for the running fetch of its neighbours
+GROUP_FETCH_WAIT_MS = 15  # a drained partition waits at most this for the running fetch of its neighbours
+IDLE_FETCH_WAIT_MS = 250  # in a pause nobody waits for a neighbour, and the first record ends a fetch anyway
+IDLE_AFTER_S = 0.5
 GATHER_BYTES = 1024 * 1024  # what a gathering group would have at once; less comes when its time is over
 READER_FETCH_WAIT_MS = 500  # followers have few, small topics: fewer requests matter more
 HEARTBEAT_MS = 1_000  # how fast a member learns that the others changed
@@ -136,7 +138,7 @@ class KafkaSubscription:
         self._assignments = _Assignments()
         self._topics: frozenset[str] = frozenset()
         self._known_ends: dict[Place, int] = {}
-        self._heard_s = time.monotonic()
+        self._heard_s = self._probed_s = time.monotonic()
 
     @property
     def assignment(self) -> frozenset[Place]:
@@ -202,7 +204,8 @@ class KafkaSubscription:
         if generation != self._assignments.generation:
             self._step_back(polled)
             return []
-        await self._probe(heard=bool(polled))
+        self._pace(heard=bool(polled))
+        await self._probe()
         return to_batches(polled)
 
     async def seek(self, partition: Place, offset: int) -> None:
@@ -232,6 +235,13 @@ class KafkaSubscription:
             if end is not None:
                 self._known_ends[place] = max(end, self._known_ends.get(place, 0))
         return self._known_ends
+
+    async def learn_ends(self) -> None:
+        """As `Subscription.learn_ends`."""
+        places = [TopicPartition(*place) for place in sorted(self.assignment)]
+        if places:
+            ends = await bounded(self._started().end_offsets(places), "asking for the ends")
+            self._known_ends.update({(place.topic, place.partition): end for place, end in ends.items()})
 
     async def position(self, partition: Place) -> int:
         """The next offset that poll would return; also learns the partition's end."""
@@ -264,16 +274,23 @@ class KafkaSubscription:
             if records and (place.topic, place.partition) in self.assignment:
                 consumer.seek(place, records[0].offset)
 
-    async def _probe(self, heard: bool) -> None:
-        """Raise BusUnavailable when the broker has gone silent: aiokafka itself only logs it."""
+    def _pace(self, heard: bool) -> None:
+        """Short fetches while records come, long ones in a pause: idle groups cost the broker most otherwise."""
         now_s = time.monotonic()
         if heard:
-            self._heard_s = now_s
-        elif now_s - self._heard_s > PROBE_AFTER_S:
+            self._heard_s = self._probed_s = now_s
+        if not self._gather_ms:
+            idle = now_s - self._heard_s > IDLE_AFTER_S
+            # Fixed in aiokafka's constructor, but read for every request.
+            self._started()._fetcher._fetch_max_wait_ms = IDLE_FETCH_WAIT_MS if idle else GROUP_FETCH_WAIT_MS
+
+    async def _probe(self) -> None:
+        """Raise BusUnavailable when the broker has gone silent: aiokafka itself only logs it."""
+        if time.monotonic() - self._probed_s > PROBE_AFTER_S:
             places = [TopicPartition(*place) for place in sorted(self.assignment)[:1]]
             if places:
                 await bounded(self._started().end_offsets(places), "asking whether the broker is there", 5.0)
-            self._heard_s = now_s
+            self._probed_s = time.monotonic()
 
 
 class KafkaReader:
@@ -285,6 +302,7 @@ class KafkaReader:
         self._settings = settings
         self._consumer: AIOKafkaConsumer | None = None
         self._places: list[TopicPartition] = []
+        self._heard_s = 0.0
 
     async def start(self) -> None:
         """Find the partitions and go to their start. Raises BusUnavailable, UnknownTopic."""
@@ -305,7 +323,10 @@ class KafkaReader:
     async def poll(self, max_records: int, max_wait_ms: int) -> list[Batch]:
         """As `Reader.poll`."""
         with broker_errors("reading"):
-            return to_batches(await self._started().getmany(timeout_ms=max_wait_ms, max_records=max_records))
+            batches = to_batches(await self._started().getmany(timeout_ms=max_wait_ms, max_records=max_records))
+        if batches:
+            self._heard_s = time.monotonic()
+        return batches
 
     async def go_to_tail(self, records: int) -> None:
         """As `Reader.go_to_tail`."""
@@ -317,8 +338,20 @@ class KafkaReader:
 
     async def behind(self) -> int:
         """As `Reader.behind`."""
+        ends = await bounded(self._started().end_offsets(self._places), "asking for the ends")
+        self._heard_s = time.monotonic()
+        return await self._before(ends)
+
+    async def behind_known(self) -> int | None:
+        """As `Reader.behind_known`: the ends are those of the last fetch, for as long as the broker is heard of."""
+        ends = {place: self._started().highwater(place) for place in self._places}
+        known = {place: end for place, end in ends.items() if end is not None}
+        if len(known) < len(ends) or time.monotonic() - self._heard_s > PROBE_AFTER_S:
+            return None
+        return await self._before(known)
+
+    async def _before(self, ends: Mapping[TopicPartition, int]) -> int:
         consumer = self._started()
-        ends = await bounded(consumer.end_offsets(self._places), "asking for the ends")
         positions = [await bounded(consumer.position(place), "asking for a position") for place in self._places]
         return sum(max(0, ends[place] - at) for place, at in zip(self._places, positions, strict=True))
 

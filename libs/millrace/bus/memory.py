@@ -196,6 +196,10 @@ class MemorySubscription:
         """The end of each assigned partition."""
         return {(topic, partition): self._broker.logs[topic][partition].end for topic, partition in self._positions}
 
+    async def learn_ends(self) -> None:
+        """The ends are always known here."""
+        self._broker.check()
+
     async def position(self, partition: TopicPartition) -> int:
         """The next offset that poll would return."""
         if partition not in self._positions:
@@ -247,6 +251,10 @@ class MemoryReader:
         self._broker.check()
         logs = self._broker.logs
         return sum(logs[topic][partition].end - offset for (topic, partition), offset in self._positions.items())
+
+    async def behind_known(self) -> int | None:
+        """Nothing is known without asking."""
+        return None
 
     async def stop(self) -> None:
         """Nothing to close."""

@@ -61,6 +61,10 @@ class Subscription(Protocol):
         """The last known end of each assigned partition; a partition not heard of yet is missing."""
         ...
 
+    async def learn_ends(self) -> None:
+        """Ask the broker where the assigned partitions end now; `end_offsets` then knows. Raises BusUnavailable."""
+        ...
+
     async def position(self, partition: TopicPartition) -> int:
         """The next offset that poll would return. Raises BusUnavailable."""
         ...
@@ -87,6 +91,10 @@ class Reader(Protocol):
 
     async def behind(self) -> int:
         """Offsets between the position and the end, as the broker says now. Raises BusUnavailable."""
+        ...
+
+    async def behind_known(self) -> int | None:
+        """As `behind`, by what the broker said last; None where that is not known, or too old to be relied on."""
         ...
 
     async def stop(self) -> None:

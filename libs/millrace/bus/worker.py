@@ -113,6 +113,11 @@ class Worker:
         waiting = sum(max(0, ends.get(place, 0) - self._next.get(place, 0)) for place in assignment)
         return max(waiting, int(unknown))
 
+    async def learn_lag(self) -> None:
+        """Ask the broker what waits now: a fetch that gathers does not know it yet. Raises BusUnavailable."""
+        if self._subscription is not None:
+            await self._subscription.learn_ends()
+
     async def set_topics(self, names: Iterable[str]) -> None:
         """Consume these topics from now on; they should exist (`Bus.ensure_topics`)."""
         topics = frozenset(names)

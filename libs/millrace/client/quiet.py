@@ -1,4 +1,9 @@
-"""When has the platform come to rest? When every room says so, and goes on saying so for a moment."""
+"""When has the platform come to rest? When every room says so twice and did nothing in between.
+
+What is under way is always somebody's: a record that waits (the broker is asked, since a sink that gathers does not
+know it yet), a record or a job in hand, a change not yet published. Whoever hands it on in the middle of the first
+round shows it in the second.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +20,13 @@ from millrace.runtime.channels import open_channel
 from millrace.wire.common.v1 import common_pb2, common_pb2_grpc
 
 POLL_INTERVAL_S = 0.02  # seven cheap calls per poll
-REST_S = 0.3  # sinks gather records for half of this, and do not know of them meanwhile
+ROUNDS = 2  # exact ones, with equal counts of what was handled
 _CALL_TIMEOUT_S = 5.0
 Snapshot = Mapping[str, common_pb2.RoomStatus | None]
 
 
 class Quiet:
-    """Asks the rooms' Room.Describe. Equal snapshots over `rest_s` count as rest."""
+    """Asks the rooms' Room.Describe: cheaply while there is unrest, exactly once there seems to be none."""
 
     def __init__(
         self,
@@ -29,11 +34,9 @@ class Quiet:
         project: str,
         *,
         rooms: Sequence[str] = ROOMS,
-        rest_s: float = REST_S,
         token: str = "",
     ) -> None:
         self._project = project
-        self._rest_s = rest_s
         self._channels = {room: open_channel(addresses.grpc(room), token=token) for room in rooms}
         self._stubs: dict[str, Any] = {room: common_pb2_grpc.RoomStub(c) for room, c in self._channels.items()}
 
@@ -50,22 +53,25 @@ class Quiet:
         loop = asyncio.get_running_loop()
         end = loop.time() + deadline_s
         handled: tuple[int, ...] = ()
-        since = loop.time()
+        rounds = 0
+        seems_quiet = False
         while True:
-            snapshot = await self.snapshot()
+            snapshot = await self.snapshot(exact=seems_quiet)
             unrest = unrest_of(snapshot, self._project, now_us)
             before, handled = handled, tuple(s.handled_records if s else -1 for s in snapshot.values())
-            if unrest or handled != before:
-                since = loop.time()
-            elif loop.time() - since >= self._rest_s:
+            rounds = rounds + 1 if seems_quiet and not unrest and handled == before else 0
+            if rounds == ROUNDS:
                 return snapshot
+            seems_quiet = not unrest
             if loop.time() > end:
                 raise NotQuiet(f"not quiet after {deadline_s:.0f} s: {'; '.join(unrest) or 'records keep coming'}")
-            await asyncio.sleep(POLL_INTERVAL_S)
+            if unrest:
+                await asyncio.sleep(POLL_INTERVAL_S)
 
-    async def snapshot(self) -> Snapshot:
-        """Every room's status; None for a room that does not answer."""
-        statuses = await asyncio.gather(*(self._describe(stub) for stub in self._stubs.values()))
+    async def snapshot(self, *, exact: bool = False) -> Snapshot:
+        """Every room's status; None for a room that does not answer, or cannot say what waits for it."""
+        request = common_pb2.DescribeRequest(exact=exact)
+        statuses = await asyncio.gather(*(self._describe(stub, request) for stub in self._stubs.values()))
         return dict(zip(self._stubs, statuses, strict=True))
 
     async def close(self) -> None:
@@ -73,11 +79,11 @@ class Quiet:
         for channel in self._channels.values():
             await channel.close(None)
 
-    async def _describe(self, stub: Any) -> common_pb2.RoomStatus | None:
+    async def _describe(self, stub: Any, request: common_pb2.DescribeRequest) -> common_pb2.RoomStatus | None:
         try:
-            return await stub.Describe(common_pb2.DescribeRequest(), timeout=_CALL_TIMEOUT_S)
+            return await stub.Describe(request, timeout=_CALL_TIMEOUT_S)
         except grpc.aio.AioRpcError:
-            return None  # restarting or gone: not at rest, and the deadline bounds the wait
+            return None  # restarting, gone or without its broker: not at rest, and the deadline bounds the wait
 
 
 def unrest_of(snapshot: Snapshot, project: str, now_us: int) -> list[str]:

@@ -33,6 +33,10 @@ class TopicBook(ABC):
         """Records read since start."""
         return self._follower.handled_records
 
+    async def learn_lag(self) -> None:
+        """Asks the broker what waits now. Raises BusUnavailable."""
+        await self._follower.learn_lag()
+
     async def run(self) -> None:
         """Follows the topic until cancelled."""
         await self._follower.run()

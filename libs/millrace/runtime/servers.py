@@ -40,7 +40,9 @@ class RoomService(common_pb2_grpc.RoomServicer):
     async def Describe(
         self, request: common_pb2.DescribeRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> common_pb2.RoomStatus:
-        """The board as it is now."""
+        """The board as it is now; with `exact` the lag is asked of the broker first."""
+        if request.exact:
+            await self._status.learn_lag()
         return self._status.snapshot()
 
 

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import millrace
 from millrace.wire.common.v1 import common_pb2
 
 Count = Callable[[], int]
+
+
+class Consumes(Protocol):
+    """A worker, or who follows a topic."""
+
+    @property
+    def lag_records(self) -> int:
+        """Records that wait, as far as is known."""
+        ...
+
+    @property
+    def handled_records(self) -> int:
+        """Records handled since start."""
+        ...
+
+    async def learn_lag(self) -> None:
+        """Ask the broker what waits now. Raises BusUnavailable."""
+        ...
 
 
 class StatusBoard:
@@ -28,11 +48,23 @@ class StatusBoard:
         }
         self._watermarks: list[Callable[[], Mapping[str, int]]] = []
         self._definitions: list[Callable[[], Mapping[str, int]]] = []
+        self._consumers: list[Consumes] = []
         self._problems: dict[str, tuple[Callable[[], str], bool]] = {}
 
     def lag(self, count: Count) -> None:
         """Records that wait in the topics this room consumes."""
         self._counts["lag"].append(count)
+
+    def consumes(self, consumer: Consumes, *, counted: bool = True) -> None:
+        """Counts what waits for `consumer` and, unless the room counts that itself, what it has handled."""
+        self._consumers.append(consumer)
+        self.lag(lambda: consumer.lag_records)
+        if counted:
+            self.handled(lambda: consumer.handled_records)
+
+    async def learn_lag(self) -> None:
+        """Asks the broker what waits now, for a snapshot that misses nothing. Raises BusUnavailable."""
+        await asyncio.gather(*(consumer.learn_lag() for consumer in self._consumers))
 
     def deferred(self, count: Count) -> None:
         """Records that a sink has yet to write, where whoever reads the sink waits for it by itself."""

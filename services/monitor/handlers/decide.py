@@ -52,7 +52,7 @@ class Inputs:
     projects: Callable[[], Mapping[str, Project]]
     now_us: Callable[[str], int]
     labels_until: Callable[[str], int]  # the time up to which labels are complete, over all partitions
-    lag_records: Callable[[], int]
+    lag_records: Callable[[], Awaitable[int]]  # exact: records that a sink still gathers count too
     settled: Callable[[], Awaitable[bool]]  # inference has handed over its log
 
 
@@ -127,10 +127,10 @@ class Decider:
             return False
         if project.clock is not Clock.REPLAY:
             return True  # requests never pause there: what comes later counts at the next step
-        if self.inputs.lag_records():
+        if await self.inputs.lag_records():
             return False
         # Asked in this order: what inference handed over before the answer is in our lag after it.
-        return await self.inputs.settled() and not self.inputs.lag_records()
+        return await self.inputs.settled() and not await self.inputs.lag_records()
 
     async def _decide(self, project: Project, until_us: int) -> None:
         self.busy += 1

@@ -57,10 +57,11 @@ class World:
         async def settled():
             return self.is_settled
 
+        async def lag():
+            return self.lag
+
         project = Project(clock=self.clock)
-        inputs = Inputs(
-            lambda: {"p": project}, lambda _: self.now_us, lambda _: self.labels_us, lambda: self.lag, settled
-        )
+        inputs = Inputs(lambda: {"p": project}, lambda _: self.now_us, lambda _: self.labels_us, lag, settled)
         state = State(**more)
         decider = Decider(Desk(state), inputs, Cadence(100, 10), dict(decided or {}))
         return decider, state
