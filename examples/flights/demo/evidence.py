@@ -1,4 +1,4 @@
-"""From what was seen to what is claimed: the links of the loop, AUC by week, the facts of the report. Pure."""
+"""From what was seen to what is claimed: AUC by week and the facts of the report. Pure."""
 
 from __future__ import annotations
 
@@ -14,49 +14,13 @@ from millrace.wire.monitor.v1 import events_pb2 as monitor
 from millrace.wire.registry.v1 import events_pb2 as registry
 from millrace.wire.trainer.v1 import events_pb2 as trainer
 
+from examples.flights.demo.faults import Fault
+from examples.flights.demo.links import VERDICTS
 from examples.flights.demo.witness import Bulk, Seen, Witness
 
 WEEK_US = 7 * 86_400_000_000
 MIN_ROWS_PER_WEEK = 200
-VERDICTS = (trainer.RunEvent.PASSED, trainer.RunEvent.REFUSED)
 Score = Callable[[Sequence[Mapping[str, Any]]], np.ndarray]
-
-
-def missing_links(witness: Witness, bulk: Bulk, facts: Mapping[str, Any]) -> list[str]:
-    """Names of the links of the loop that were not seen on the topics; empty when the loop closed."""
-    runs, events = witness.of("training.runs"), witness.of("models.events")
-    alerts = [s for s in witness.of("monitor.alerts") if s.payload.state == "firing"]
-    kinds = {s.payload.kind for s in events}
-    rules = {s.payload.rule for s in alerts if s.payload.rule != "release"}
-    bad = f"/v{facts['bad_version']}"
-    drift_requests = {
-        s.event_id for s in witness.of("training.requests") if s.payload.trigger == trainer.TrainingRequest.DRIFT
-    }
-    answered_drift = [r for r in runs if r.payload.state in VERDICTS and drift_requests & set(r.payload.request_ids)]
-    links = {
-        "events accepted (data topics)": facts["input_rows"] > 0 and all(facts["events"].values()),
-        "labels matured (labels)": any(x.outcome == labeling.Label.OBSERVED for x in bulk.labels.values()),
-        "a run passed its gate (training.runs)": any(r.payload.state == trainer.RunEvent.PASSED for r in runs),
-        "a first release (models.releases)": bool(witness.of("models.releases")),
-        "the release became ready (serving.status)": any(
-            v.state == "ready" for s in witness.of("serving.status") for v in s.payload.variants
-        ),
-        "predictions answered (predictions)": any(p.answered for p in bulk.predictions.values()),
-        "every prediction is in ClickHouse": facts["predictions"]["in_clickhouse"] == len(bulk.predictions) > 0,
-        "a forced release (models.events)": "forced" in kinds,
-        "an alert on that release (monitor.alerts)": any(
-            s.payload.rule == "release" and s.payload.subject.endswith(bad) for s in alerts
-        ),
-        "its rollback (models.events)": bool(facts["rollback"]),
-        "refused rows of the broken upstream (quarantine)": bulk.counts["quarantine"] > 0,
-        "an alert on data quality (monitor.alerts)": "data_quality" in rules,
-        "drift of the world (monitor.alerts)": bool(rules & {"drift", "label_drift", "prediction_drift"}),
-        "retraining asked for by drift (training.requests)": bool(drift_requests),
-        "a verdict on that retraining (training.runs)": bool(answered_drift),
-        "the causal chain reaches the data snapshot (Why)": facts["chain_complete"],
-        "no failed request": facts["failed_requests"] == 0,
-    }
-    return [name for name, was_seen in links.items() if not was_seen]
 
 
 def auc_by_week(bulk: Bulk, frozen: Score) -> list[dict[str, Any]]:
@@ -97,6 +61,13 @@ def plain(value: Any) -> Any:
     """The Python value of a wire Value; None for null."""
     kind = value.WhichOneof("kind")
     return getattr(value, kind) if kind else None
+
+
+def first_champion(witness: Witness) -> registry.Variant | None:
+    """The champion of the first serving plan: what would answer had nothing been learned since. None: no release."""
+    plans = sorted((s.payload for s in witness.of("models.releases")), key=lambda plan: plan.epoch)
+    champions = (v for plan in plans for v in plan.variants if v.role == registry.Variant.CHAMPION)
+    return next(champions, None)
 
 
 def releases(witness: Witness) -> list[dict[str, Any]]:
@@ -143,7 +114,11 @@ def verdicts(witness: Witness) -> list[dict[str, Any]]:
 
 
 def rollback_facts(witness: Witness, bad_version: int, wall_s: float) -> dict[str, Any]:
-    """The rollback of the bad release; empty when there was none. `wall_s`: from its release to its rollback."""
+    """The rollback of the bad release; empty when there was none.
+
+    `wall_s`, told as `seconds_from_bad_release`: wall time from when the registry's event of the forced release was
+    heard to when its event of the rollback was. What the command that pushed it took is not in it.
+    """
     for seen in witness.of("models.events"):
         if seen.payload.kind == "rolled_back" and seen.payload.version == bad_version:
             return {
@@ -157,9 +132,12 @@ def rollback_facts(witness: Witness, bad_version: int, wall_s: float) -> dict[st
     return {}
 
 
-def marks(witness: Witness, faults: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def marks(witness: Witness, faults: Sequence[Fault]) -> list[dict[str, Any]]:
     """What the timeline shows: releases, rollbacks, alerts that fired, verdicts, and the faults put in on purpose."""
-    found: list[dict[str, Any]] = [{"kind": "fault", **fault} for fault in faults]
+    found: list[dict[str, Any]] = [
+        {"kind": "fault", "clock_us": fault.from_us, "until_us": fault.until_us, "label": fault.label}
+        for fault in faults
+    ]
     for seen in witness.seen:
         if mark := _mark(seen):
             found.append(mark)

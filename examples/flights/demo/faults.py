@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import msgspec
 import onnx
@@ -10,6 +11,21 @@ from millrace.client.replay import ReplayEvent
 from onnx import TensorProto, helper
 
 OUTPUT = "probability"
+BAD_RELEASE = "bad release"
+DELAYS_IN_SECONDS = "delays in seconds"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What was put in on purpose, over [from_us, until_us) of the project's clock; `until_us` 0: it did not end."""
+
+    label: str
+    from_us: int
+    until_us: int = 0
+
+    def touches(self, start_us: int, end_us: int) -> bool:
+        """Whether the window [start_us, end_us) saw anything of it."""
+        return self.from_us < end_us and (not self.until_us or start_us < self.until_us)
 
 
 def inverted(model: bytes) -> bytes:

@@ -87,20 +87,22 @@ class Witness:
         self._tell(seen)
 
 
-async def read_bulk(bus: Bus, data_topics: list[str]) -> Bulk:
-    """Reads the high-volume topics from their start to their present end."""
-    bulk = Bulk()
+async def read_bulk(bus: Bus, data_topics: list[str], bulk: Bulk, progress: Callable[[float, float], None]) -> None:
+    """Reads the high-volume topics from their start to their present end into `bulk`, which keeps what was read when
+    this ends early. `progress(read, of)` hears how far it is, in records."""
     reader = bus.reader([*BULK_TOPICS, *data_topics])
     await reader.start()
+    done = 0
     try:
-        while await reader.behind():
+        while behind := await reader.behind():
+            progress(done, done + behind)
             for batch in await reader.poll(max_records=5000, max_wait_ms=200):
+                done += len(batch.records)
                 for record in batch.records:
                     if HEARTBEAT not in record.header("ce_type"):
                         _count(bulk, record)
     finally:
         await reader.stop()
-    return bulk
 
 
 def _count(bulk: Bulk, record: Record) -> None:

@@ -17,10 +17,16 @@ _FIRST_BACKOFF_S = 0.02
 _MAX_BACKOFF_S = 2.0
 
 
-async def call_with_retries(what: str, call: Callable[[float], Awaitable[T]], deadline_s: float) -> T:
+async def call_with_retries(
+    what: str,
+    call: Callable[[float], Awaitable[T]],
+    deadline_s: float,
+    on_retry: Callable[[], None] = lambda: None,
+) -> T:
     """`call(remaining_s)` until it succeeds; CallFailed on a lasting error or when the deadline is spent.
 
-    A server that is full says when to come back (`retry-after-ms`), and is believed.
+    A server that is full says when to come back (`retry-after-ms`), and is believed. `on_retry` hears of each failed
+    attempt that is made again.
     """
     loop = asyncio.get_running_loop()
     end = loop.time() + deadline_s
@@ -32,6 +38,7 @@ async def call_with_retries(what: str, call: Callable[[float], Awaitable[T]], de
             wait_s = max(_asked_wait_s(error), backoff_s * random.uniform(0.5, 1.0))
             if error.code() not in _PASSING or loop.time() + wait_s >= end:
                 raise CallFailed(what, error) from error
+        on_retry()
         await asyncio.sleep(wait_s)
         backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
 

@@ -25,13 +25,15 @@ Hook = Callable[[int], Awaitable[bool]]
 
 @dataclass(slots=True)
 class Outcome:
-    """What a playback did. Latencies are those of whole requests of up to `Moments.items_per_request` examples."""
+    """What a playback did. Latencies are those of whole requests of up to `Moments.items_per_request` examples;
+    `retried` counts attempts of such requests that failed and were made again."""
 
     progress: Progress
     asked: int = 0
     skipped: int = 0  # moments of this playback that passed before the first release
     failures: list[str] = field(default_factory=list)
     latencies_s: list[float] = field(default_factory=list)
+    retried: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,10 @@ class Playback:
     release is there already. Moments at or before the start are an earlier playback's.
 
     `free_running` leaves the barriers out: faster, but what is released when then depends on the machine's speed.
+    `outcome` is there once it ran, also when `run` raised: then it says what was done until then.
     """
+
+    outcome: Outcome | None = None
 
     def __init__(
         self,
@@ -76,8 +81,22 @@ class Playback:
     async def run(self, start_us: int, end_us: int) -> Outcome:
         """Replays (start, end]; both on slice boundaries. Raises ClientError."""
         predictor = Predictor(self._addresses.grpc("inference"), self._project.name, token=self._token)
-        async with predictor, Quiet(self._addresses, self._project.name, token=self._token) as quiet:
-            moments = Moments(self._project, _asking(predictor), after_us=start_us)
+        moments = Moments(self._project, _asking(predictor), after_us=start_us)
+        self.outcome = outcome = Outcome(Progress(start_us), failures=moments.failures, latencies_s=moments.latencies_s)
+        try:
+            async with predictor:
+                outcome.progress = await self._replay(moments, outcome, start_us, end_us)
+        finally:
+            outcome.asked, outcome.skipped, outcome.retried = moments.asked, self._skipped, predictor.retried
+        return outcome
+
+    async def _replay(self, moments: Moments, outcome: Outcome, start_us: int, end_us: int) -> Progress:
+        def progressed(progress: Progress) -> None:
+            outcome.progress = progress
+            if self._hooks.on_progress is not None:
+                self._hooks.on_progress(progress)
+
+        async with Quiet(self._addresses, self._project.name, token=self._token) as quiet:
             replay = Replay(
                 self._addresses.grpc("ingestion"),
                 self._project.name,
@@ -86,12 +105,11 @@ class Playback:
                 on_slice=lambda now_us: self._ask(moments, now_us),
                 wait_quiet=lambda now_us: self._rest(quiet, now_us),
                 next_moment=lambda after_us: moments.next_us(),
-                on_progress=self._hooks.on_progress,
+                on_progress=progressed,
                 token=self._token,
             )
             self._serving = await self._has_a_release()
-            progress = await replay.run(start_us, end_us)
-        return Outcome(progress, moments.asked, self._skipped, moments.failures, moments.latencies_s)
+            return await replay.run(start_us, end_us)
 
     def _noted(self, moments: Moments) -> Iterator[ReplayEvent]:
         for event in self._events:

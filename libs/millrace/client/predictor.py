@@ -19,7 +19,7 @@ MAX_IN_FLIGHT = 8  # requests on the way at once
 
 
 class Predictor:
-    """Async predictions of one project."""
+    """Async predictions of one project. `retried` counts attempts that failed and were made again."""
 
     def __init__(
         self, address: str, project: str, *, channels: int = CHANNELS, deadline_s: float = 10.0, token: str = ""
@@ -30,6 +30,7 @@ class Predictor:
         self._project = project
         self._deadline_s = deadline_s
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self.retried = 0
 
     async def __aenter__(self) -> Predictor:
         return self
@@ -62,7 +63,11 @@ class Predictor:
                 f"predict for {self._project}",
                 lambda remaining_s: next(self._stubs).Predict(request, timeout=remaining_s),
                 self._deadline_s,
+                self._count_retry,
             )
+
+    def _count_retry(self) -> None:
+        self.retried += 1
 
     async def close(self) -> None:
         """Closes the channels."""

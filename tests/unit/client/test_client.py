@@ -1,6 +1,7 @@
 """Addresses, rest, retries, releases."""
 
 import asyncio
+import itertools
 import json
 
 import grpc
@@ -17,6 +18,8 @@ from millrace.client.replay import Pace, Replay
 from millrace.wire.common.v1 import common_pb2, common_pb2_grpc
 from millrace.wire.inference.v1 import service_pb2, service_pb2_grpc
 from millrace.wire.registry.v1.events_pb2 import ServingPlan
+
+from tests.support.poll import until
 
 
 def test_addresses_are_what_the_run_files_say(tmp_path):
@@ -95,9 +98,11 @@ async def test_predictions_come_in_order_over_retries(serve):
         entities = [f"e{i}" for i in range(150)]
         answers = await predictor.predict_many(entities, moment_us=5)
         assert [a.entity for a in answers] == entities and {a.value for a in answers} == {5}
+        assert predictor.retried == 2  # one for each refusal
         failures.append(grpc.StatusCode.NOT_FOUND)
         with pytest.raises(CallFailed, match="NOT_FOUND"):
             await predictor.predict("e", request={"x": 1.5})
+        assert predictor.retried == 2  # what lasts is not asked for again
     assert to_value(None).WhichOneof("kind") is None and to_value(True).flag and to_value("a").text == "a"
     with pytest.raises(TypeError):
         to_value(object())
@@ -110,28 +115,34 @@ def plan(model, epoch):
     )
 
 
-@pytest.mark.parametrize(("from_start", "expected"), [(True, [("m", 1), ("n", 4), ("m", 2)]), (False, [("m", 2)])])
-async def test_releases_are_told_once_newest_epochs_only(from_start, expected):
+@pytest.mark.parametrize("from_start", [True, False])
+async def test_releases_are_told_once_newest_epochs_only(from_start):
     bus = MemoryBus()
     await bus.ensure_topics([TopicSpec("models.releases", compact=True)])
     await bus.publish([plan("m", 1), plan("n", 4)])
-    got = []
+    got, epochs, last = [], itertools.count(2), 10_000
 
     async def listen():
         async for release in Releases(bus=bus, from_start=from_start):
             got.append((release.plan.model, release.plan.epoch))
-            if release.plan.epoch == 2:
+            if release.plan.epoch == last:
                 return
 
+    async def tell():
+        """Only a release from after the listener caught up shows that it did."""
+        await bus.publish([plan("m", next(epochs))])
+        return len(got) > 2 if from_start else got
+
     listening = asyncio.create_task(listen())
-    await asyncio.sleep(0)
-    while not listening.done():
-        await bus.publish([plan("m", 1)])
-        if got or not from_start:
-            await asyncio.sleep(0.05)
-            await bus.publish([plan("m", 2)])
-        await asyncio.sleep(0.01)
-    assert got == expected
+    await until(tell)
+    await bus.publish([plan("m", 1), plan("n", 4), plan("m", last)])
+    await asyncio.wait_for(listening, 10)
+    before, after = (got[:2], got[2:]) if from_start else ([], got)
+    assert before == ([("m", 1), ("n", 4)] if from_start else [])
+    assert {model for model, _ in after} == {"m"}
+    assert [epoch for _, epoch in after] == sorted({epoch for _, epoch in after})
+    assert after[-1] == ("m", last)
+    assert all(epoch >= 2 for _, epoch in after)
 
 
 def test_a_replay_refuses_what_it_cannot_cut():

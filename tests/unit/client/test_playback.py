@@ -36,6 +36,7 @@ class Platform(
         self.described = 0
         self.failing = ""
         self.away = False
+        self.refusals = 0
         self.lost_at_us = 0
         self.refuses_release = grpc.StatusCode.OK
 
@@ -73,6 +74,9 @@ class Platform(
         return registry_pb2.ServingPlan(variants=[registry_pb2.Variant(version=1)])
 
     async def Predict(self, request, context):
+        if self.refusals:
+            self.refusals -= 1
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
         if self.away:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "nothing loaded")
         self.log.append(("predict", [(item.entity, item.moment_us) for item in request.items]))
@@ -218,6 +222,25 @@ async def test_failed_answers_and_failed_requests_name_the_entity(platform, proj
     outcome = await playback(platform, project, events, free_running=True).run(T0, T0 + 4 * SLICE)
     assert [failure.split(":")[0] for failure in outcome.failures] == ["p1", "p2", "p3", "p4"]
     assert all("nothing loaded" in failure for failure in outcome.failures)
+
+
+async def test_attempts_made_again_are_counted_apart_from_failures(platform, project, events):
+    platform.refusals = 3
+    outcome = await playback(platform, project, events, free_running=True).run(T0, T0 + 4 * SLICE)
+    assert (outcome.asked, outcome.failures, outcome.retried) == (4, [], 3)
+
+
+async def test_what_was_done_until_it_ended_early_can_be_read(platform, project, events):
+    platform.lost_at_us, platform.failing, platform.refusals = T0 + 4 * SLICE, "p2", 1
+    seen = []
+    cut = playback(platform, project, events, hooks=Hooks(on_progress=lambda progress: seen.append(progress.slices)))
+    assert cut.outcome is None
+    with pytest.raises(CallFailed, match="somebody else"):
+        await cut.run(T0, T0 + 4 * SLICE)
+    assert (cut.outcome.asked, cut.outcome.failures, cut.outcome.retried) == (3, ["p2: unknown"], 1)
+    assert len(cut.outcome.latencies_s) == 3
+    assert cut.outcome.progress.slices == 3
+    assert seen == [1, 2, 3]
 
 
 async def test_a_registry_that_restarts_is_waited_for(platform, project, events):
