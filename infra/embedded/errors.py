@@ -1,7 +1,9 @@
 """The one error of the embedded stack."""
 
+from millrace.errors import UserError
 
-class StackError(Exception):
+
+class StackError(UserError):
     """Something a person can fix: what is wrong, why, and what to do. Prints as one line."""
 
     def __init__(self, what: str, why: str = "", fix: str = "") -> None:

@@ -9,12 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from millrace.cli.errors import CliError
-from millrace.cli.options import DEFAULT_HOME, AsJson, Home, Limit
+from millrace.cli.options import DEFAULT_HOME, Actor, AsJson, Home, Limit
 from millrace.cli.places import ROOMS
 
 app = typer.Typer(help="Records a room could not handle: list, show, replay.", no_args_is_help=True)
 
 MAX_READ_RECORDS = 100_000
+REPLAYED_BY = "replayed_by"
+"""Header of a record that was handed back: who did it."""
 
 Room = Annotated[str, typer.Argument(help="The room that gave up.", show_default=False)]
 Offset = Annotated[int, typer.Argument(help="Its offset, from `deadletter list`.", min=0, show_default=False)]
@@ -48,20 +50,28 @@ def list_letters(
 
 
 @app.command()
-def show(room: Room, offset: Offset, home: Home = DEFAULT_HOME) -> None:
+def show(room: Room, offset: Offset, home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """Show one dead letter whole, with its payload decoded.
 
     Examples:
 
       millrace deadletter show labeling 3
     """
-    from millrace.cli.output import emit_json
+    from millrace.cli.output import console, emit_json, table, when
     from millrace.cli.topics import decode
 
     letter = _one(home, room, offset)
     entry = letter[1]
     event_type = entry.headers.get("ce_type", "")
-    emit_json({**_as_dict(letter), "data": decode(entry.topic, event_type, entry.payload)})
+    content = {**_as_dict(letter), "data": decode(entry.topic, event_type, entry.payload)}
+    if as_json:
+        emit_json(content)
+        return
+    data, headers = content.pop("data"), content.pop("headers")
+    content["first_failed_us"] = when(entry.first_failed_us)
+    rows = [(name.removesuffix("_us"), str(value)) for name, value in content.items()]
+    console().print(table(("", ""), [*rows, *headers.items()]))
+    emit_json(data)
 
 
 @app.command()
@@ -70,9 +80,12 @@ def replay(
     offset: Annotated[int | None, typer.Argument(help="Its offset; with --all: every one.", min=0)] = None,
     home: Home = DEFAULT_HOME,
     everything: Annotated[bool, typer.Option("--all", help="Replay all of this room's dead letters.")] = False,
+    actor: Actor = "",
     as_json: AsJson = False,
 ) -> None:
     """Hand dead letters back to their room under the same ids; what has had its effect is recognised there.
+
+    Who does it travels in the header replayed_by: the event's own actor stays who caused it at first.
 
     Examples:
 
@@ -88,7 +101,7 @@ def replay(
     whole = [letter for letter in letters if not _is_cut(letter)]
     if letters and not whole:
         raise CliError(f"{room} keeps only the beginning of what was too large: there is nothing to hand back")
-    asyncio.run(_hand_back(home, room, whole))
+    asyncio.run(_hand_back(home, room, whole, actor))
     if as_json:
         emit_json({"room": room, "replayed": [number for number, _ in whole]})
     else:
@@ -131,10 +144,11 @@ def _one(home: Path, room: str, offset: int) -> tuple[int, Any]:
     raise CliError(f"{room} has no dead letter at offset {offset} (`millrace deadletter list {room}`)")
 
 
-async def _hand_back(home: Path, room: str, letters: list[tuple[int, Any]]) -> None:
+async def _hand_back(home: Path, room: str, letters: list[tuple[int, Any]], actor: str) -> None:
     from aiokafka import AIOKafkaProducer
     from aiokafka.errors import KafkaError
 
+    from millrace.bus.events import RETRY_TOPIC_HEADER
     from millrace.bus.topics import retry_topic
     from millrace.cli.places import require_kafka
     from millrace.cli.topics import quiet
@@ -144,8 +158,9 @@ async def _hand_back(home: Path, room: str, letters: list[tuple[int, Any]]) -> N
     try:
         await producer.start()
         for _, letter in letters:
-            headers = [(name, value.encode()) for name, value in letter.headers.items()]
-            headers.append(("retry_topic", letter.topic.encode()))
+            # As a dict: of a letter handed back before, the newest name replaces the last one.
+            texts = {**letter.headers, RETRY_TOPIC_HEADER: letter.topic} | ({REPLAYED_BY: actor} if actor else {})
+            headers = [(name, value.encode()) for name, value in texts.items()]
             key = letter.key or None
             await producer.send_and_wait(retry_topic(room), letter.payload, key=key, headers=headers)
     except KafkaError as error:

@@ -223,5 +223,5 @@ def _stack(home: Path) -> list[Finding]:
         if service.name in replaced and not service.healthy:
             fix = f"start it, or unset {places.PART_SETTINGS[service.name]}"
         state = "ok" if service.healthy else "missing"
-        findings.append(Finding(service.name, state, service.reason or service.grpc or service.http, fix))
+        findings.append(Finding(service.name, state, service.reason or service.grpc or service.address, fix))
     return findings

@@ -23,7 +23,10 @@ PROBE_TIMEOUT_S = 2.0
 
 @dataclass(frozen=True)
 class Service:
-    """One row of `millrace status`. Lag in records, rate in records/s, watermarks in microseconds of project time."""
+    """One row of `millrace status`. Lag in records, rate in records/s, watermarks in microseconds of project time.
+
+    A room has `grpc` and `http` (host:port); a part has `address`, as its clients want it: bootstrap servers or a URL.
+    """
 
     name: str
     healthy: bool
@@ -31,6 +34,7 @@ class Service:
     pid: int = 0
     grpc: str = ""
     http: str = ""
+    address: str = ""
     lag: int = 0
     unpublished: int = 0
     busy: int = 0
@@ -78,7 +82,7 @@ def as_table(seen: Health) -> Table:
             service.lag if service.grpc else "",
             f"{service.rate:,.0f}/s" if service.grpc else "",
             _watermark(service),
-            service.http or service.grpc,
+            service.address or service.http or service.grpc,
             service.reason,
         )
         for service in seen.services
@@ -133,7 +137,7 @@ def _look_at_part(home: Path, name: str) -> Service:
     if not address:
         return Service(name, False, "not running")
     reason = _ping_clickhouse(address) if name == "clickhouse" else _connect(address)
-    return Service(name, not reason, reason, pid=pid, http=address)
+    return Service(name, not reason, reason, pid=pid, address=address)
 
 
 def _ping_clickhouse(url: str) -> str:

@@ -94,9 +94,14 @@ def push(
 ) -> None:
     """Bring a model from outside: bytes first, then the version that names their digests.
 
+    With --force it serves at once and the events say who did it and why. Without, it is checked, kept and registered,
+    and serves nobody: a gate judges only what the trainer made, so `promote` refuses it. Push it again with --force.
+
     Examples:
 
-      millrace models push sensors better.onnx --reason "trained elsewhere"
+      millrace models push sensors better.onnx --force --reason "trained elsewhere"
+
+      millrace models push sensors better.onnx --reason "only to see whether it fits"
     """
     from millrace.cli.output import as_dict, emit_json
     from millrace.cli.remote import stub
@@ -120,6 +125,9 @@ def push(
         emit_json(as_dict(made))
     else:
         typer.echo(f"{made.model} version {made.version}: {made.state} ({made.model_digest})")
+        if made.state == "registered":
+            typer.echo("it serves nobody and cannot be promoted: there is no gate for a model from outside")
+            typer.echo(f'to release it: millrace models push {model} {file} --force --reason "..."')
 
 
 @app.command()
@@ -131,7 +139,7 @@ def promote(
     actor: Actor = "",
     as_json: AsJson = False,
 ) -> None:
-    """Ask the registry to make a version the champion.
+    """Ask the registry to make a gated version the champion, past the rest of its rollout.
 
     Examples:
 

@@ -62,6 +62,7 @@ def train(
         bool, typer.Option("--wait", help="Wait for the verdict; exit status 1 when the run failed.")
     ] = False,
     timeout: TimeoutSeconds = 1800.0,
+    actor: Actor = "",
     as_json: AsJson = False,
 ) -> None:
     """Ask the trainer for a run. It alone decides whether one is made, and says so in `millrace runs`.
@@ -75,7 +76,7 @@ def train(
     from millrace.wire.trainer.v1 import events_pb2
 
     request = events_pb2.TrainingRequest(
-        project=project, trigger=events_pb2.TrainingRequest.MANUAL, reason=reason, asked_us=0
+        project=project, trigger=events_pb2.TrainingRequest.MANUAL, reason=reason, asked_us=0, actor=actor
     )
     with stub(home, "trainer") as trainer:
         request_id = trainer.RequestRun(request).request_id

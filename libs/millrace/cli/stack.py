@@ -92,7 +92,7 @@ def status(
 
       millrace status
 
-      millrace status --json | jq '.services[] | {name, pid, grpc, http}'
+      millrace status --json | jq '.services[] | {name, pid, grpc, http, address}'
     """
     from millrace.cli import health
     from millrace.cli.output import console, emit_json

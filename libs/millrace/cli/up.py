@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 START_DEADLINE_S = 600.0
 """A first start may fetch Kafka's jars over a slow line; the parts have closer deadlines of their own."""
+STOP_GRACE_S = 90.0
+"""A room drains in 30 s and Kafka stops in 20 s; the rest is for a busy machine."""
 REFRESH_S = 1.0
 
 
@@ -59,11 +62,18 @@ def detached(home: Path, rooms: Sequence[str]) -> int:
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "millrace.cli", "up", "--home", str(home)]
     command += [part for room in rooms for part in ("--room", room)]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    _await_ready(home, process, log)
+    process = None
+    try:
+        with log.open("wb") as output, _ctrl_c_afterwards():
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        _await_ready(home, process, log)
+    except BaseException:
+        # Whatever ends the wait (Ctrl-C too): nobody knows of a process that was not handed over.
+        if process is not None:
+            _end(process)
+        raise
     return process.pid
 
 
@@ -221,6 +231,19 @@ def _alive(row: dict[str, Any]) -> bool:
     return not is_over and abs(started_us - int(row.get("process_us", 0))) < 2_000_000
 
 
+@contextmanager
+def _ctrl_c_afterwards() -> Iterator[None]:
+    """A Ctrl-C inside the block is raised at its end: in the midst of a start it would leave a process unknown."""
+    noted: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if noted and before is not signal.SIG_IGN:
+        raise KeyboardInterrupt
+
+
 def _await_ready(home: Path, process: subprocess.Popen[bytes], log: Path) -> None:
     from millrace.cli.output import console
 
@@ -235,10 +258,31 @@ def _await_ready(home: Path, process: subprocess.Popen[bytes], log: Path) -> Non
         _wait(settled, START_DEADLINE_S)
     if process.poll() is not None:
         said = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error:")]
-        raise CliError((said[-1] if said else f"it ended with {process.returncode}; see {log}").removeprefix("error: "))
+        ended = (
+            "it was stopped while it was starting" if process.returncode == 0 else f"it ended with {process.returncode}"
+        )
+        raise CliError(said[-1].removeprefix("error: ") if said else f"{ended}; see {log}")
     if _run_file(home).get("state") != "ready":
-        os.kill(process.pid, signal.SIGTERM)
         raise CliError(f"not ready after {START_DEADLINE_S:.0f} s; see {log}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Stops a platform that is starting: in its own time, or at once past the grace and at a second Ctrl-C."""
+    if process.poll() is not None:
+        return
+    # The group, for Maven's sake: it is a plain child and would hold the start up until it ends.
+    os.killpg(process.pid, signal.SIGTERM)
+    typer.echo("stopping what was started", err=True)
+    try:
+        process.wait(STOP_GRACE_S)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        if process.poll() is None:
+            # The warden beside it sees the pipe close and kills the children.
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        typer.echo("killed what did not stop", err=True)
+    else:
+        typer.echo("stopped; nothing is left running", err=True)
 
 
 def _wait(condition: Any, timeout_s: float) -> bool:

@@ -53,6 +53,12 @@ def require(role: str) -> Identity:
     return identity
 
 
+def actor_of(claimed: str) -> str:
+    """Who acts: the caller's identity; where no tokens are asked for, the name that the caller gives."""
+    identity = current()
+    return claimed or identity.name if identity is LOCAL else identity.name
+
+
 class Authenticator:
     """Token to identity. Tokens are kept as digests, so a look-up takes no time that depends on the secret."""
 

@@ -6,19 +6,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from millrace.runtime import trace
-from millrace.runtime.auth import LOCAL, current, require
+from millrace.runtime.auth import actor_of, require
 from millrace.wire.common.v1 import common_pb2
 from millrace.wire.registry.v1 import events_pb2, service_pb2, service_pb2_grpc
 
 from services.registry.errors import UnknownThing
 from services.registry.handlers import artifacts, definitions, models, release
 from services.registry.handlers.desk import Desk
-
-
-def actor_of(claimed: str) -> str:
-    """Who acts: the caller's identity; where no tokens are asked for, the name that the caller gives."""
-    identity = current()
-    return claimed or identity.name if identity is LOCAL else identity.name
 
 
 class RegistryDoor(service_pb2_grpc.RegistryServicer):

@@ -22,7 +22,7 @@ from services.registry.ports import Inspection
 
 PAGE = 50
 MAX_PAGE = 500
-_WAITING = "registered, not released: a gate for models from outside does not exist yet; push with force to release it"
+_WAITING = "registered, not released: there is no gate for a model from outside; to release it push it with force"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ async def register(desk: Desk, request: RegisterVersionRequest, actor: str, trac
         bundle_digest=bundle_digest,
         evidence=Evidence(target.champion.version if target.champion else 0, ""),
         passed=False,
-        reason=request.reason if request.force else _WAITING,
+        reason=request.reason if request.force else "; ".join(filter(None, (request.reason, _WAITING))),
         definition_version=target.definition_version,
         clock_us=desk.clock.now_us(target.project),
         actor=actor,

@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 from millrace.bus.events import new_id
-from millrace.runtime.auth import require
+from millrace.runtime.auth import actor_of, require
 from millrace.wire.trainer.v1 import service_pb2, service_pb2_grpc
 from millrace.wire.trainer.v1.events_pb2 import TrainingRequest
 
@@ -27,7 +27,7 @@ class TrainerDoor(service_pb2_grpc.TrainerServicer):
 
     async def RequestRun(self, request: TrainingRequest, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         """Records and publishes a request; UnknownProject, BadRequest."""
-        identity = require("scientist")
+        require("scientist")
         if request.project not in self._desk.definitions.projects:
             raise UnknownProject(f"no project {request.project or '(none named)'} has been applied")
         trigger = _trigger(request)
@@ -40,7 +40,7 @@ class TrainerDoor(service_pb2_grpc.TrainerServicer):
                 asked_us=asked_us,
                 reason=request.reason or "asked for by hand",
                 run_id=request.run_id,
-                actor=identity.name,
+                actor=actor_of(request.actor),
             )
             await ask(book, asked, "", self._desk.wall_us())
             await consider(self._desk, book, request.project)

@@ -82,14 +82,34 @@ def test_a_dead_letter_goes_back_as_it_came(stack: RunningStack, millrace: Run) 
     (offset,) = send(stack, "deadletter.labeling", letter.SerializeToString())
 
     assert "no entity" in millrace("deadletter", "list", "labeling").stdout
-    shown = json.loads(millrace("deadletter", "show", "labeling", str(offset)).stdout)
+    shown = json.loads(millrace("deadletter", "show", "labeling", str(offset), "--json").stdout)
     assert (shown["topic"], shown["offset"], shown["headers"]) == ("predictions", 42, {"ce_id": "original-id"})
+    for_people = millrace("deadletter", "show", "labeling", str(offset)).stdout
+    assert {"no entity", "original-id"} <= {
+        part.strip() for line in for_people.splitlines() for part in line.split("  ")
+    }
 
-    result = millrace("deadletter", "replay", "labeling", str(offset))
+    result = millrace("deadletter", "replay", "labeling", str(offset), "--actor", "ada")
     assert (result.exit_code, result.stdout) == (0, "1 handed back to labeling\n")
     (record,) = last(stack, "retry.labeling", 1)
     assert (record.key, record.value) == (b"key", b"\x00bytes")
-    assert dict(record.headers) == {"ce_id": b"original-id", "retry_topic": b"predictions"}
+    assert record.headers == (("ce_id", b"original-id"), ("retry_topic", b"predictions"), ("replayed_by", b"ada"))
+
+
+def test_a_letter_that_comes_back_again_names_the_last_who_replayed_it(stack: RunningStack, millrace: Run) -> None:
+    letter = common_pb2.DeadLetter(
+        room="monitor", topic="predictions", payload=b"again", payload_bytes=5,
+        headers={"ce_id": "e", "ce_actor": "eve", "replayed_by": "ada"},
+    )  # fmt: skip
+    (offset,) = send(stack, "deadletter.monitor", letter.SerializeToString())
+    assert millrace("deadletter", "replay", "monitor", str(offset), "--actor", "bob").exit_code == 0
+    (record,) = last(stack, "retry.monitor", 1)
+    assert sorted(record.headers) == [
+        ("ce_actor", b"eve"),
+        ("ce_id", b"e"),
+        ("replayed_by", b"bob"),
+        ("retry_topic", b"predictions"),
+    ]
 
 
 def test_replaying_what_is_not_there(millrace: Run) -> None:

@@ -40,6 +40,25 @@ def test_a_model_that_nobody_knows(rooms: FakeRooms, millrace: Run) -> None:
     assert (result.exit_code, result.stderr) == (1, "error: no model or project is called tear (known: wear)\n")
 
 
+def test_a_push_without_force_says_that_it_serves_nobody_and_what_to_do(
+    rooms: FakeRooms, millrace: Run, tmp_path: Path
+) -> None:
+    file = tmp_path / "m.onnx"
+    file.write_bytes(b"x")
+    rooms.on["Registry.PutArtifact"] = lambda chunks: service_pb2.Artifact(digest=f"sha256:{len(list(chunks))}")
+    rooms.on["Registry.RegisterVersion"] = lambda _: version(3, state="registered", model_digest="sha256:1")
+    result = millrace("models", "push", "wear", str(file), "--reason", "outside")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "wear version 3: registered (sha256:1)",
+        "it serves nobody and cannot be promoted: there is no gate for a model from outside",
+        f'to release it: millrace models push wear {file} --force --reason "..."',
+    ]
+    explained = " ".join(millrace("models", "push", "--help").stdout.split())
+    assert "better.onnx --force" in explained
+    assert "`promote` refuses it" in explained
+
+
 def test_push_sends_bytes_before_the_version(rooms: FakeRooms, millrace: Run, tmp_path: Path) -> None:
     file = tmp_path / "m.onnx"
     file.write_bytes(b"x" * 2_500_000)
@@ -50,9 +69,9 @@ def test_push_sends_bytes_before_the_version(rooms: FakeRooms, millrace: Run, tm
         return service_pb2.Artifact(digest="sha256:abc")
 
     rooms.on["Registry.PutArtifact"] = take
-    rooms.on["Registry.RegisterVersion"] = lambda r: version(3, state="registered", model_digest=r.model_digest)
+    rooms.on["Registry.RegisterVersion"] = lambda r: version(3, state="champion", model_digest=r.model_digest)
     result = millrace("models", "push", "wear", str(file), "--reason", "outside", "--force")
-    assert (result.exit_code, result.stdout) == (0, "wear version 3: registered (sha256:abc)\n")
+    assert (result.exit_code, result.stdout) == (0, "wear version 3: champion (sha256:abc)\n")
     assert sum(sizes) == 2_500_000
     assert [name for name, _ in rooms.calls][-2:] == ["Registry.PutArtifact", "Registry.RegisterVersion"]
     assert rooms.asked("Registry.RegisterVersion")[0].force

@@ -107,6 +107,13 @@ def test_train_waits_for_the_verdict_of_its_own_request(rooms: FakeRooms, millra
     assert rooms.asked("Trainer.RequestRun")[0].trigger == trainer_events.TrainingRequest.MANUAL
 
 
+def test_train_says_who_asks(rooms: FakeRooms, millrace: Run) -> None:
+    rooms.on["Trainer.RequestRun"] = lambda _: trainer_wire.RequestRunReply(request_id="q1")
+    result = millrace("train", "pumps", "--actor", "ada", "--json")
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"request_id": "q1"})
+    assert rooms.asked("Trainer.RequestRun")[0].actor == "ada"
+
+
 def test_runs_as_json_keep_numbers_numbers(rooms: FakeRooms, millrace: Run) -> None:
     run = trainer_wire.Run(run_id="r", project="pumps", started_us=5, state=trainer_events.RunEvent.PASSED)
     run.candidate.metrics["auc"] = 0.75

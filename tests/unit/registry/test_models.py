@@ -92,7 +92,8 @@ async def test_pushing_the_champion_again_changes_nothing(room: Room):
 async def test_without_force_it_is_registered_only(room: Room):
     found = await push(room, force=False)
     assert (found.state, room.plans()) == ("registered", [])
-    assert "not released" in found.reason
+    assert found.reason.startswith("the drill; registered, not released")
+    assert "push it with force" in found.reason
 
 
 @pytest.mark.parametrize(

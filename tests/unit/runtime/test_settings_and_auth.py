@@ -1,7 +1,7 @@
 """Settings are typed, frozen and documented; leaving the loopback needs tokens or TLS."""
 
 import pytest
-from millrace.runtime.auth import LOCAL, is_loopback, load_authenticator, split_bind
+from millrace.runtime.auth import LOCAL, Identity, actor_of, enter, is_loopback, load_authenticator, split_bind
 from millrace.runtime.errors import ConfigurationError, Unauthenticated
 from millrace.runtime.settings import RoomSettings, knob
 from pydantic import ValidationError
@@ -48,6 +48,12 @@ def test_leaving_the_loopback_needs_a_token_file_or_tls(bind, tmp_path):
 def test_the_loopback_asks_nobody():
     assert load_authenticator(RoomSettings()).identify("") is LOCAL
     assert is_loopback("[::1]:5") and is_loopback("localhost:5")
+
+
+async def test_a_claimed_name_counts_only_where_nobody_has_to_prove_it():
+    assert (actor_of("ada"), actor_of("")) == ("ada", "local")
+    enter(Identity("eve", frozenset({"scientist"})))  # of this test's own task
+    assert (actor_of("ada"), actor_of("")) == ("eve", "eve")
 
 
 @pytest.mark.parametrize(("text", "why"), [("", "holds no token"), ("onlytoken", "expected"), ("t n king", "expected")])

@@ -33,6 +33,12 @@ async def test_a_request_by_hand_is_published_and_becomes_a_run(world, trainer):
     assert list(run.request_ids) == [reply.request_id] and run.asked_us == START_US
 
 
+async def test_who_asks_is_who_the_caller_says_where_nobody_has_to_prove_it(world, trainer):
+    await trainer.RequestRun(TrainingRequest(project="pumps", actor="ada"))
+    [event] = await world.published("training.requests")
+    assert event.actor == "ada"
+
+
 async def test_what_does_not_exist_is_not_found(trainer):
     for call in (
         trainer.RequestRun(TrainingRequest(project="nothing")),

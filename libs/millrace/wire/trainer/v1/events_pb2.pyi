@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class TrainingRequest(_message.Message):
-    __slots__ = ("project", "trigger", "reason", "asked_us", "run_id")
+    __slots__ = ("project", "trigger", "reason", "asked_us", "run_id", "actor")
     class Trigger(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         TRIGGER_UNSPECIFIED: _ClassVar[TrainingRequest.Trigger]
@@ -30,12 +30,14 @@ class TrainingRequest(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     ASKED_US_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
     project: str
     trigger: TrainingRequest.Trigger
     reason: str
     asked_us: int
     run_id: str
-    def __init__(self, project: _Optional[str] = ..., trigger: _Optional[_Union[TrainingRequest.Trigger, str]] = ..., reason: _Optional[str] = ..., asked_us: _Optional[int] = ..., run_id: _Optional[str] = ...) -> None: ...
+    actor: str
+    def __init__(self, project: _Optional[str] = ..., trigger: _Optional[_Union[TrainingRequest.Trigger, str]] = ..., reason: _Optional[str] = ..., asked_us: _Optional[int] = ..., run_id: _Optional[str] = ..., actor: _Optional[str] = ...) -> None: ...
 
 class RunEvent(_message.Message):
     __slots__ = ("project", "run_id", "state", "reason", "request_ids", "clock_us", "candidate")
