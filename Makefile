@@ -4,6 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO_MONTHS ?= 7-9
+TYPED := libs/millrace services infra examples bench
 
 .PHONY: help setup demo test prove lint format types wire lock bench clean
 
@@ -28,9 +29,12 @@ prove: $(READY) ## The long proofs in full; resumable, dated results under docs/
 
 lint: $(READY) ## Style, types, import rules, generated code
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	@$(BIN)/mypy libs/millrace services infra examples bench
+	@$(BIN)/mypy $(TYPED)
 	@$(BIN)/lint-imports
 	@$(BIN)/python scripts/generate_wire.py --check && $(BIN)/python scripts/generate_oip.py --check
+
+types: $(READY) ## Types alone
+	@$(BIN)/mypy $(TYPED)
 
 format: $(READY) ## Format the code
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

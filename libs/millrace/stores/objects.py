@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import re
+import sys
 import uuid
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -243,11 +244,12 @@ class S3Objects:
 
     def __init__(self, url: str, **options: Any) -> None:
         self._files, self._root = fsspec.core.url_to_fs(url, **options)
+        self._failures = _driver_failures()
 
     async def put(self, data: bytes) -> str:
         """As `Objects.put`."""
         digest = digest_of(data)
-        await self._call(self._files.pipe_file, self._place(digest), bytes(data))
+        await self._store(self._files.pipe_file, self._place(digest), bytes(data))
         return digest
 
     async def get(self, digest: str) -> bytes:
@@ -259,7 +261,12 @@ class S3Objects:
 
     async def has(self, digest: str) -> bool:
         """As `Objects.has`."""
-        return bool(await self._call(self._files.isfile, self._place(digest)))
+        try:
+            # Not `isfile`: that answers no to every error, and a bucket that is away would look empty.
+            found = await self._call(self._files.info, self._place(digest))
+        except FileNotFoundError:
+            return False
+        return bool(found["type"] == "file")
 
     def open_write(self) -> Writer:
         """As `Objects.open_write`."""
@@ -272,19 +279,31 @@ class S3Objects:
 
     async def adopt(self, draft: Path, digest: str) -> None:
         """Upload the file `draft` under `digest`, piece by piece."""
-        await self._call(self._files.put_file, str(draft), self._place(digest))
+        await self._store(self._files.put_file, str(draft), self._place(digest))
 
     def _place(self, digest: str) -> str:
         hexadecimal = checked(digest)
         return f"{self._root}/{hexadecimal[:2]}/{hexadecimal}"
+
+    async def _store(self, function: Any, *arguments: Any) -> None:
+        try:
+            await self._call(function, *arguments)
+        except FileNotFoundError as error:  # where one writes, only the bucket can be missing
+            raise StoreUnavailable(f"{self._root}: {error}") from error
 
     async def _call(self, function: Any, *arguments: Any) -> Any:
         try:
             return await asyncio.to_thread(function, *arguments)
         except FileNotFoundError:
             raise
-        except OSError as error:
+        except self._failures as error:
             raise StoreUnavailable(f"{self._root}: {error}") from error
+
+
+def _driver_failures() -> tuple[type[Exception], ...]:
+    """What says that a file system cannot be used. botocore, which is optional, has errors that are no OSError."""
+    driver = sys.modules.get("botocore.exceptions")
+    return (OSError,) if driver is None else (OSError, driver.BotoCoreError)
 
 
 class _RemoteWriter:

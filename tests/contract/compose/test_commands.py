@@ -1,5 +1,5 @@
-"""Every command and health check of our own image, run bare: the rooms on Kafka, Valkey, ClickHouse's engine and a real
-PostgreSQL whose roles come from the same script."""
+"""Every command and health check of our own image, run bare: the rooms on Kafka, Valkey, ClickHouse's engine, an S3
+server and a real PostgreSQL whose roles come from the same script."""
 
 import os
 import shutil
@@ -17,7 +17,10 @@ import pytest
 from infra.embedded.ports import free_ports
 from tests.contract.compose.compose import ROOMS, ROOT, document, services
 from tests.support.poll import until_sync
+from tests.support.s3 import s3
 from tests.support.stack import RunningStack
+
+__all__ = ["s3"]
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 START_DEADLINE_S = 240.0
@@ -65,7 +68,7 @@ def postgres() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def rooms(
-    stack: RunningStack, postgres: str, tmp_path_factory: pytest.TempPathFactory
+    stack: RunningStack, postgres: str, s3: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, BareRoom]]:
     """All seven, with the environment of the compose file; only addresses and folders are of this machine."""
     job = subprocess.run(
@@ -79,7 +82,8 @@ def rooms(
     assert job.returncode == 0, job.stderr
     home = tmp_path_factory.mktemp("bare")
     ports = dict(zip(ROOMS, zip(free_ports(7), free_ports(7), strict=True), strict=True))
-    started = {room: start(room, stack, postgres, home / room, ports) for room in ROOMS}
+    bucket = {"FSSPEC_S3_ENDPOINT_URL": s3["FSSPEC_S3_ENDPOINT_URL"]}
+    started = {room: start(room, stack, postgres, bucket, home / room, ports) for room in ROOMS}
     yield started
     for room in started.values():
         if room.process.poll() is None:
@@ -87,13 +91,16 @@ def rooms(
             room.process.wait()
 
 
-def start(room: str, stack: RunningStack, postgres: str, home: Path, ports: dict[str, tuple[int, int]]) -> BareRoom:
+def start(
+    room: str, stack: RunningStack, postgres: str, bucket: dict[str, str], home: Path, ports: dict[str, tuple[int, int]]
+) -> BareRoom:
     """One room's process."""
     home.mkdir()
     environment = {name: str(value) for name, value in services()[room]["environment"].items()}
     tokens = home / "tokens"
     tokens.write_text(document()["configs"]["tokens"]["content"])
-    environment |= stack.env(home) | {
+    environment |= stack.env(home) | bucket
+    environment |= {
         "MILLRACE_TOPICS": str(ROOT / "infra" / "kafka" / "topics.yaml"),
         "MILLRACE_TOKEN_FILE": str(tokens),
         # Not the loopback: that a room agrees to this shows that the tokens are in force.
@@ -105,8 +112,8 @@ def start(room: str, stack: RunningStack, postgres: str, home: Path, ports: dict
         environment["MILLRACE_SQL_URL"] = environment["MILLRACE_SQL_URL"].replace(
             "@postgres:5432/millrace", f"@/postgres?host={postgres}"
         )
-    if "MILLRACE_OBJECTS_URL" in environment:
-        environment["MILLRACE_OBJECTS_URL"] = environment["MILLRACE_OBJECTS_URL"].replace("s3://millrace", str(home))
+    if "MILLRACE_OBJECTS_URL" in services()[room]["environment"]:
+        assert environment["MILLRACE_OBJECTS_URL"].startswith("s3://")
     log = home / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(

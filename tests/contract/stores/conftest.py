@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from millrace.stores.objects import FolderObjects, MemoryObjects, Objects, S3Objects
+from millrace.stores.objects import FolderObjects, MemoryObjects, Objects, S3Objects, open_objects
 from millrace.stores.sql import Database
 
 from tests.support.postgres import postgres
+from tests.support.s3 import s3, use_s3
 
-__all__ = ["postgres"]
+__all__ = ["postgres", "s3"]
 
 MIGRATION = """
 -- a table; with a comment that has a semicolon; in it
@@ -52,11 +53,18 @@ async def database(open_database: Callable) -> Database:
     return await open_database()
 
 
-@pytest.fixture(params=["memory", "folder", "remote"])
-def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
-    """`remote` is fsspec's memory file system: what S3 goes through, without S3."""
+@pytest.fixture(params=["memory", "folder", "remote", "s3"])
+def objects(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Objects:
+    """`remote` is fsspec's memory file system; `s3` a server, reached by the settings of the compose file."""
+
+    def in_a_bucket() -> Objects:
+        environment = request.getfixturevalue("s3")
+        use_s3(environment, monkeypatch)
+        return open_objects(f"{environment['MILLRACE_OBJECTS_URL']}/{uuid.uuid4().hex}")
+
     return {
         "memory": MemoryObjects,
         "folder": lambda: FolderObjects(tmp_path / "objects"),
         "remote": lambda: S3Objects(f"memory://bucket-{uuid.uuid4().hex}/prefix"),
+        "s3": in_a_bucket,
     }[request.param]()

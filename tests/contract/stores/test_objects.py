@@ -1,11 +1,14 @@
-"""What an object store promises, in memory, in a folder and through fsspec."""
+"""What an object store promises, in memory, in a folder, through fsspec and in a bucket of an S3 server."""
 
 import hashlib
 from pathlib import Path
 
 import pytest
-from millrace.stores.errors import ObjectCorrupt, ObjectMissing
+from millrace.stores.errors import ObjectCorrupt, ObjectMissing, StoreUnavailable
 from millrace.stores.objects import FolderObjects, MemoryObjects, Objects, S3Objects, digest_of, open_objects
+
+from infra.embedded.ports import free_ports
+from tests.support.s3 import fsspec_settings
 
 DATA = b"\x00 some bytes \xff"
 
@@ -67,6 +70,30 @@ async def test_a_folder_gives_paths_and_keeps_no_drafts(tmp_path: Path) -> None:
     path = await objects.path(await objects.put(DATA))
     assert path.read_bytes() == DATA
     assert list((tmp_path / "drafts").iterdir()) == []
+
+
+async def test_a_bucket_that_is_away_is_unavailable_and_not_empty() -> None:
+    (closed,) = free_ports(1)
+    once = {"retries": {"total_max_attempts": 1}}
+    objects = S3Objects(
+        "s3://bucket/x", endpoint_url=f"http://127.0.0.1:{closed}", key="k", secret="s", config_kwargs=once
+    )
+    digest = digest_of(DATA)
+    for attempt in (objects.put(DATA), objects.get(digest), objects.has(digest), objects.path(digest)):
+        with pytest.raises(StoreUnavailable, match="endpoint"):
+            await attempt
+    writer = objects.open_write()
+    await writer.write(DATA)
+    with pytest.raises(StoreUnavailable, match="endpoint"):
+        await writer.commit()
+    await writer.abort()
+
+
+async def test_a_bucket_that_was_never_made_takes_nothing(s3: dict[str, str]) -> None:
+    objects = S3Objects("s3://never-made/x", **fsspec_settings(s3))
+    with pytest.raises(StoreUnavailable, match="bucket does not exist"):
+        await objects.put(DATA)
+    assert not await objects.has(digest_of(DATA))
 
 
 def test_an_address_says_which_store(tmp_path: Path) -> None:

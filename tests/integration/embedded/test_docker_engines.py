@@ -1,23 +1,28 @@
 """The same adapters on the real servers of docker-compose.yml, by testcontainers, where a Docker engine runs."""
 
+import asyncio
 import shutil
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pytest
 from millrace.bus.events import Event, Message, new_id
 from millrace.bus.kafka import KafkaBus
 from millrace.bus.ports import TopicSpec
 from millrace.stores.clickhouse import ClickHouse
+from millrace.stores.errors import ObjectMissing
+from millrace.stores.objects import S3Objects, digest_of
 from millrace.stores.redis import connect
 from millrace.stores.sql import Database
 
 from infra.embedded.ports import free_ports
 from tests.contract.compose.compose import services
-from tests.support.poll import until
+from tests.support.poll import until, until_sync
+from tests.support.s3 import fsspec_settings
 
 pytestmark = pytest.mark.docker
 
@@ -112,6 +117,33 @@ async def test_valkey(run: Run) -> None:
     await client.set("k", b"v")
     assert await client.get("k") == b"v"
     await client.aclose()
+
+
+async def test_minio(run: Run) -> None:
+    port = run("minio", 9000)
+    room = {name: str(value) for name, value in services()["registry"]["environment"].items()}
+    settings = fsspec_settings(room | {"FSSPEC_S3_ENDPOINT_URL": f"http://127.0.0.1:{port}"})
+    files = fsspec.filesystem("s3", **settings)
+
+    def made() -> bool:
+        try:
+            files.mkdir("millrace")
+        except Exception as error:
+            raise AssertionError(str(error)) from error
+        return True
+
+    await asyncio.to_thread(until_sync, made, 60.0, what="MinIO making a bucket")
+    objects = S3Objects("s3://millrace/test", **settings)
+    digest = await objects.put(b"x")
+    assert await objects.get(digest) == b"x"
+    assert await objects.has(digest)
+    assert not await objects.has(digest_of(b"absent"))
+    with pytest.raises(ObjectMissing):
+        await objects.get(digest_of(b"absent"))
+    writer = objects.open_write()
+    await writer.write(b"y" * 100_000)
+    assert await objects.get(await writer.commit()) == b"y" * 100_000
+    await writer.abort()
 
 
 async def test_postgresql(run: Run, tmp_path: Any) -> None:
