@@ -1,23 +1,34 @@
-"""One story through the command line: the stations example from its project file to predictions and kill -9."""
+"""One story through the command line: README's walk with the stations example, then what can go wrong with it."""
 
+import base64
+import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import grpc
+import onnx
 import psutil
 import pytest
+from millrace.client.addresses import Addresses
 from millrace.client.recording import write_line
+from millrace.wire.registry.v1 import service_pb2, service_pb2_grpc
+from onnx import helper
 
 from examples.stations.events import events
+from tests.e2e import readme
+from tests.e2e.asking import Asking
 from tests.support.poll import until_sync
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ROOT / "examples" / "stations" / "project.yaml"
-TRAIN_DAYS, SERVE_DAYS = 33, 5
+DAY_US = 86_400_000_000
+WALK_DAYS, BAD_DAYS = 38, 1
 
 
 class Cli:
@@ -25,6 +36,7 @@ class Cli:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        self.told = ""  # what the walk printed
 
     def run(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -40,92 +52,155 @@ class Cli:
     def json(self, *words: str) -> object:
         return json.loads(self.ok(*words, "--json"))
 
+    def tail(self, topic: str) -> list[dict]:
+        return [json.loads(line) for line in self.ok("events", "tail", topic, "-n", "200", "--json").splitlines()]
+
     def services(self) -> dict[str, dict]:
         return {s["name"]: s for s in json.loads(self.run("status", "--json").stdout)["services"]}
+
+    def pids(self) -> list[int]:
+        return [service["pid"] for service in self.services().values()]
 
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory):
+    """The platform as README's walk leaves it before its last line, which ends it here, too."""
     cli = Cli(tmp_path_factory.mktemp("stations"))
-    cli.ok("up", "--detach")
-    pids = [service["pid"] for service in cli.services().values()]
-    assert len(pids) == 10
-    yield cli
-    cli.ok("down")
+    commands, down = readme.walk()
+    assert down.startswith("millrace down")
+    try:
+        cli.told = readme.shell(commands, cli.home)
+        pids = cli.pids()
+        assert len(pids) == 10
+        yield cli
+        pids += cli.pids()
+    finally:
+        readme.shell(down, cli.home)
     assert not [pid for pid in pids if psutil.pid_exists(pid)], "down leaves nothing running"
 
 
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
-    made = list(events(TRAIN_DAYS + SERVE_DAYS))
-    split = made[0].available_us + TRAIN_DAYS * 86_400_000_000
-    folder = tmp_path_factory.mktemp("recorded")
-    for name, part in (
-        ("train", [e for e in made if e.available_us <= split]),
-        ("serve", [e for e in made if e.available_us > split]),
-    ):
-        (folder / name).write_bytes(b"".join(map(write_line, part)))
-    return folder, made
-
-
-def test_a_project_file_with_errors_changes_nothing_and_names_every_line(platform, tmp_path):
-    bad = tmp_path / "project.yaml"
-    text = PROJECT.read_text().replace("entity: station", "entity: sttion").replace("horizon: 6h", "horizon: six")
-    bad.write_text(text)
-    ran = platform.run("apply", str(bad))
-    assert ran.returncode == 1
-    assert "sttion" in ran.stderr
-    assert "horizon" in ran.stderr
-    assert "Traceback" not in ran.stderr
-    assert platform.run("models", "list").returncode == 0
-
-
-def test_the_loop_runs_from_the_project_file_alone(platform, recorded):
-    folder, _ = recorded
-    platform.ok("apply", str(PROJECT))
-    trained = platform.json("replay", "stations", str(folder / "train"), "--slice", "1h", "--barrier", "24h")
-    assert trained["quarantined"] == 0
-    versions = platform.json("models", "list", "stations")
-    assert [v["state"] for v in versions] == ["champion"], platform.ok("runs", "stations")
-    assert versions[0]["metrics"]["mae"] < 6
-    served = platform.json("replay", "stations", str(folder / "serve"), "--slice", "1h", "--barrier", "24h")
-    assert served["predictions"] > 200
-    assert served["failed"] == 0
-    assert served["before_first_release"] == 0
-
-
-def test_why_leads_from_the_release_to_the_data_snapshot(platform):
-    [version] = platform.json("models", "list", "stations")
-    lineage = platform.json("models", "lineage", "stations", str(version["version"]))
+def test_the_walk_ends_in_a_prediction_and_in_why(platform):
+    counts = {name: int(count) for name, count in re.findall(r"(\w+) (\d+)", _line(platform.told, "before_first"))}
+    assert counts["events"] == counts["accepted"] == 96 * WALK_DAYS
+    assert (counts["quarantined"], counts["failed"]) == (0, 0)
+    assert counts["predictions"] > 200
+    assert counts["predictions"] + counts["before_first_release"] == 48 * WALK_DAYS
+    assert "runs in every room" in platform.told
+    assert "seattle-1273370400000000" in platform.told
+    (version,) = platform.json("models", "list", "stations")
+    assert version["state"] == "champion"
+    assert version["metrics"]["mae"] < 6
     assert version["snapshot_digest"].startswith("sha256:")
-    assert any(event["kind"] == "released" for event in lineage["events"])
-    tail = platform.ok("events", "tail", "models.events", "-n", "50", "--json").splitlines()
-    released = next(e for e in map(json.loads, tail) if e["data"]["kind"] == "released")
+    released = next(e for e in platform.tail("models.events") if e["data"]["kind"] == "released")
+    assert released["id"] in platform.told
     chain = platform.json("events", "why", released["id"])
     assert chain["complete"]
     assert version["snapshot_digest"] in json.dumps(chain)
 
 
-def test_bad_events_are_refused_with_field_and_reason_and_hold_back_nobody(platform):
+def test_the_snippets_run_as_they_stand(platform, tmp_path):
+    publish, predict, _ = readme.snippets()
+    assert "1 0 []" in _typed(publish, platform, tmp_path / "publish")
+    said = _typed(predict, platform, tmp_path / "predict")
+    [answer] = platform.json("predict", "stations", "seattle-1273370400000000")["answers"]
+    value, version = re.search(r"([\d.]+) (\d+) \[\('plan", said).groups()
+    assert (float(value), int(version)) == (pytest.approx(answer["value"], rel=1e-6), 1)
+
+
+def test_a_project_file_with_errors_changes_nothing_and_names_every_line(platform, tmp_path):
+    before = platform.json("apply", str(PROJECT), "--plan")
+    assert (before["version"], before["changed"]) == (1, False)
+    bad, lines = tmp_path / "project.yaml", PROJECT.read_text().splitlines()
+    wrong = {
+        "entity: station": "entity: sttion",
+        "horizon: 6h": "horizon: six",
+        "range: [-40, 130]": "range: [130, -40]",
+    }
+    places = {good: next(i for i, line in enumerate(lines) if good in line) for good in wrong}
+    for good, place in places.items():
+        lines[place] = lines[place].replace(good, wrong[good])
+    bad.write_text("\n".join(lines))
+    ran = platform.run("apply", str(bad))
+    assert ran.returncode == 1
+    assert "Traceback" not in ran.stderr
+    told = ran.stderr.replace("\n", "")  # long lines are wrapped
+    for place in places.values():
+        assert f"{bad.name}:{place + 1}" in told, told
+    assert "sttion" in told
+    assert platform.json("apply", str(PROJECT), "--plan") == before
+    assert [(e["data"]["project"], e["data"]["version"]) for e in platform.tail("definitions")] == [("stations", 1)]
+
+
+def test_bad_events_are_kept_with_field_and_reason_and_hold_back_nobody(platform):
     reading = {"reading_id": "fresh-0", "observed_at": 1_270_000_000_000_000, "station": "oslo", "temperature": 50.0}
-    rows = [
-        {**reading, "temperature": "warm"},
-        {**reading, "reading_id": None},
-        {**reading, "reading_id": "fresh-1", "observed_at": 4_102_444_800_000_000},
-        reading,
+    bad = [
+        ('{"reading_id": "cut", ', "", "json", "not JSON"),
+        (json.dumps({**reading, "reading_id": None}), "reading_id", "key", "neither null nor empty"),
+        (
+            json.dumps({**reading, "reading_id": "fresh-1", "observed_at": 4_102_444_800_000_000}),
+            "observed_at",
+            "future",
+            "later than the project's clock",
+        ),
+        (json.dumps({**reading, "temperature": 500}), "temperature", "range", "a value in [-40, 130], found 500"),
+        (json.dumps({**reading, "temperature": "warm"}), "temperature", "type", "expected a finite number, found warm"),
     ]
-    ran = platform.run("publish", "stations", "readings", "-", "--json", stdin="\n".join(map(json.dumps, rows)))
+    lines = [line for line, *_ in bad] + [json.dumps(reading)]
+    ran = platform.run("publish", "stations", "readings", "-", "--json", stdin="\n".join(lines))
     counts = json.loads(ran.stdout)
     assert ran.returncode == 1
-    assert (counts["accepted"], counts["quarantined"]) == (1, 3)
-    assert {v["field"] for v in counts["verdicts"]} == {"temperature", "reading_id", "observed_at"}
-    unknown = platform.run("publish", "stations", "nothing", "-", stdin=json.dumps(rows[0]))
-    assert unknown.returncode != 0
-    assert "nothing" in unknown.stderr
+    assert (counts["accepted"], counts["quarantined"]) == (1, len(bad))
+    assert [verdict["field"] for verdict in counts["verdicts"]] == [field for _, field, *_ in bad]
+    kept = {base64.b64decode(e["data"]["payload"]).decode(): e["data"] for e in platform.tail("quarantine")}
+    assert len(kept) == len(bad)
+    for line, field, rule, reason in bad:
+        letter = kept[line.strip()]
+        assert (letter["project"], letter["source"]) == ("stations", "readings")
+        assert (letter["field"], letter["rule"]) == (field, rule)
+        assert reason in letter["reason"]
+    assert [e["data"] for e in platform.tail("data.stations.readings") if e["key"] == "fresh-0"] == [reading]
+
+    unknown = platform.run("publish", "stations", "nothing", "-", stdin=json.dumps(reading))
+    assert unknown.returncode == 1
+    assert "project stations declares no source nothing" in unknown.stderr
+    letters = [e["data"] for e in platform.tail("quarantine") if e["data"]["rule"] == "unknown_source"]
+    assert [(letter["source"], json.loads(base64.b64decode(letter["payload"]))) for letter in letters] == [
+        ("nothing", reading)
+    ]
 
 
-def test_nothing_is_lost_when_rooms_are_killed(platform, recorded):
-    _, made = recorded
+def test_no_request_fails_through_a_bad_release_its_rollback_and_a_retraining(platform, tmp_path):
+    bad, later = tmp_path / "bad.onnx", tmp_path / "later.ndjson"
+    good = next(v for v in platform.json("models", "list", "stations") if v["state"] == "champion")
+    bad.write_bytes(negated(artifact(platform, good["model_digest"])))
+    now_us = platform.services()["ingestion"]["watermarks_us"]["stations"]
+    coming = [e for e in events(WALK_DAYS + BAD_DAYS) if e.available_us > now_us]
+    later.write_bytes(b"".join(map(write_line, coming)))
+    entities = ["seattle-1273370400000000", "sanfrancisco-1273370400000000"]
+    with Asking(Addresses.discover(platform.home).grpc("inference"), "stations", entities) as asking:
+        with _listening(platform, tmp_path / "releases") as releases:
+            wrong = _pushed(platform, bad)
+            until_sync(lambda: asking.versions() == {good["version"], wrong}, 30, what="answers of both versions")
+            # Free running: a barrier waits for rest, and these requests never rest.
+            platform.ok("replay", "stations", str(later), "--slice", "1h", "--free-running")
+            rolled = until_sync(lambda: _rolled_back(platform, wrong), 90, what="the monitor's rollback")
+            assert (rolled["data"]["other_version"], rolled["actor"]) == (good["version"], "monitor")
+            until_sync(lambda: asking.answers[-1].version == good["version"], 30, what="the good version answers")
+            plans = [[wrong, good["version"]], [good["version"]]]
+            until_sync(lambda: _versions(releases)[-2:] == plans, 30, what="both plans told to the subscriber")
+        chain = until_sync(lambda: _why(platform, rolled["id"]), 30, what="why the rollback happened")
+        assert {"forced", "alert", "commanded"} <= {word for word in re.findall(r"\w+", json.dumps(chain))}
+        run = platform.json("train", "stations", "--wait", "--reason", "after the rollback")
+        assert run["state"] in ("PASSED", "REFUSED"), run
+        assert run["candidate"]["champion_version"] == good["version"]
+        if run["state"] == "PASSED":  # a verdict either way; a better model serves, too, before the requests end
+            until_sync(lambda: asking.answers[-1].version > wrong, 60, what="answers of the retrained version")
+    assert asking.failures == []
+    assert len(asking.answers) > 100
+
+
+def test_nothing_is_lost_when_rooms_are_killed(platform):
+    made = events(WALK_DAYS + BAD_DAYS)
     entity = next(json.loads(e.json)["forecast_id"] for e in reversed(made) if e.source == "requests")
     before = platform.json("predict", "stations", entity)["answers"][0]
     pids = {name: platform.services()[name]["pid"] for name in ("feature_store", "inference", "labeling", "registry")}
@@ -140,6 +215,73 @@ def test_nothing_is_lost_when_rooms_are_killed(platform, recorded):
     after = until_sync(lambda: _answer(platform, entity), 60)
     assert after["version"] == before["version"]
     assert after["value"] == pytest.approx(before["value"], rel=1e-6)
+
+
+def negated(model: bytes) -> bytes:
+    """The ONNX bytes of a model that answers -x wherever `model` answers x: it loads, and is wrong."""
+    wrong = onnx.load_from_string(model)
+    (output,) = wrong.graph.output
+    honest = f"{output.name}_honest"
+    for node in wrong.graph.node:
+        node.output[:] = [honest if name == output.name else name for name in node.output]
+    wrong.graph.node.append(helper.make_node("Neg", [honest], [output.name]))
+    onnx.checker.check_model(wrong)
+    return wrong.SerializeToString()
+
+
+def artifact(platform: Cli, digest: str) -> bytes:
+    """The bytes that `digest` names, from the registry."""
+    with grpc.insecure_channel(Addresses.discover(platform.home).grpc("registry")) as channel:
+        stub = service_pb2_grpc.RegistryStub(channel)
+        return b"".join(chunk.data for chunk in stub.GetArtifact(service_pb2.Artifact(digest=digest), timeout=30))
+
+
+@contextlib.contextmanager
+def _listening(platform: Cli, log: Path):
+    """README's last snippet at work, once it told what serves now; yields its log."""
+    child = readme.console(readme.snippets()[2], platform.home, log)
+    try:
+        until_sync(lambda: _versions(log), 60, what="the plan that serves")
+        yield log
+    finally:
+        child.terminate()
+        child.wait(30)
+
+
+def _versions(log: Path) -> list[list[int]]:
+    """The versions of each plan that the snippet printed."""
+    return [json.loads(found) for found in re.findall(r"\d+ .*(\[[\d, ]+\])$", log.read_text(), re.M)]
+
+
+def _pushed(platform: Cli, model: Path) -> int:
+    """The version that the model became, released by force."""
+    words = ("--force", "--actor", "e2e", "--reason", "wrong on purpose")
+    return platform.json("models", "push", "stations", str(model), *words)["version"]
+
+
+def _rolled_back(platform: Cli, version: int) -> dict | None:
+    """The event, once it happened."""
+    changes = [(e["data"]["kind"], e["data"]["version"], e) for e in platform.tail("models.events")]
+    return next((e for kind, number, e in changes if (kind, number) == ("rolled_back", version)), None)
+
+
+def _why(platform: Cli, event_id: str) -> dict | None:
+    """The causal chain, once the index knows it to its end."""
+    chain = platform.json("events", "why", event_id)
+    return chain if chain["complete"] else None
+
+
+def _typed(snippet: str, platform: Cli, log: Path) -> str:
+    """What a snippet prints that comes to its end."""
+    child = readme.console(snippet, platform.home, log)
+    assert child.wait(60) == 0
+    said = log.read_text()
+    assert "Error" not in said, said
+    return said
+
+
+def _line(text: str, word: str) -> str:
+    return next(line for line in text.splitlines() if word in line)
 
 
 def _answer(platform: Cli, entity: str) -> dict | None:

@@ -71,7 +71,7 @@ class Contract:
         self.numeric = tuple(f.name for f in source.fields if f.type in numbers and f.pii is Pii.KEEP)
 
     def check(self, value: Any, latest_us: int) -> Row | Refusal:
-        """The verdict on one decoded event; an event time after `latest_us` is refused."""
+        """The verdict on one decoded event; an event time after `latest_us` is refused (0: no clock yet)."""
         if type(value) is not dict:
             return Refusal((Violation("", "json", "expected one JSON object"),))
         columns: dict[str, Any] = {}
@@ -107,11 +107,8 @@ class Contract:
         source = self.source
         event_us = columns.get(source.event_time)
         if event_us is not None and event_us > latest_us:
-            ahead_s = (event_us - latest_us) / 1e6
-            reason = f"event time is {ahead_s:.0f} s later than the project's clock and its allowance"
-            violations.append(
-                Violation(source.event_time, "future", reason, str(value[source.event_time])[:EXAMPLE_CHARACTERS])
-            )
+            example = str(value[source.event_time])[:EXAMPLE_CHARACTERS]
+            violations.append(Violation(source.event_time, "future", _ahead(event_us, latest_us), example))
         for column in self._treated:
             if column.treat is not None and column.name in columns:
                 columns[column.name] = column.treat(columns[column.name])
@@ -122,6 +119,15 @@ class Contract:
             return Refusal(tuple(violations))
         unknown = tuple(name for name in value if name not in self._names) if len(value) > len(columns) else ()
         return Row(columns, key, event_us, unknown[:MAX_UNKNOWN_NAMES])
+
+
+def _ahead(event_us: int, latest_us: int) -> str:
+    if not latest_us:
+        return (
+            "the project's replayed clock has not started, so nobody knows when this became visible: "
+            "start its replay first, or declare the event's available_us"
+        )
+    return f"event time is {(event_us - latest_us) / 1e6:.0f} s later than the project's clock and its allowance"
 
 
 def _compile(field: Field, source: Source, secret: bytes) -> _Column:

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 MAX_APPEND_EVENTS = 4_000  # of one produce: bounds what one failure makes uncertain
 MAX_EMPTY_WINDOWS = 64  # accounts of nothing after a long jump of the clock; older ones would tell nobody anything
 RETRY_AFTER_MS = 50
+BEFORE_THE_CLOCK_US = -1  # where events are counted that nobody can place: the window that ends at 0
 
 ACCEPTED, DUPLICATE, QUARANTINED = "accepted", "duplicate", "quarantined"
 
@@ -138,8 +139,12 @@ class Lane:
         return any(last < now_us for last in self._last_us.values())
 
     def roll(self, now_us: int) -> None:
-        """Closes the windows that end at or before `now_us`."""
+        """Closes the windows that end at or before `now_us`. What came before the clock's first move counts in the
+        first window."""
         width = self.window_width_us
+        if self.window is not None and self.window.end_us <= 0:
+            first = window_at(now_us, width)
+            self.window.start_us, self.window.end_us = first.start_us, first.end_us
         if self.window is None or (self.window.end_us <= now_us and not self.window.events and self._is_far(now_us)):
             self.window = window_at(now_us, width)
             return
@@ -255,7 +260,7 @@ class Lane:
     def _observe(self, counted: Sequence[Judged]) -> None:
         """Adds new events to the open window."""
         if self.window is None:
-            self.window = window_at(counted[0].wanted_us, self.window_width_us)
+            self.window = window_at(counted[0].wanted_us or BEFORE_THE_CLOCK_US, self.window_width_us)
         self.window.events += len(counted)
         for judged in counted:
             if isinstance(judged.verdict, Refusal):

@@ -16,7 +16,7 @@ from millrace.runtime.definitions import Definition
 
 from services.ingestion.domain.contracts import Contract, Refusal, Violation
 from services.ingestion.domain.profiles import Window
-from services.ingestion.domain.times import reference_us
+from services.ingestion.domain.times import latest_us, reference_us
 from services.ingestion.errors import TooLarge, UnknownProject, WallClock
 from services.ingestion.handlers import messages
 from services.ingestion.handlers.clocks import ClockDesk, publish_closed_windows
@@ -171,7 +171,7 @@ class Ingestion:
         judged = []
         for i, event in enumerate(events, start=1):
             wanted_us = reference_us(clock, now_us, event.available_us, wall_us, self._limits.max_ahead_us)
-            judged.append(judge(contract, event, wanted_us, wanted_us + allowance_us))
+            judged.append(judge(contract, event, wanted_us, latest_us(wanted_us, allowance_us)))
             if i % JUDGED_AT_ONCE == 0:
                 await asyncio.sleep(0)
         return judged

@@ -193,6 +193,30 @@ async def test_a_replay_drives_the_clock_in_slices(room):
     assert [now for now, _ in seen] == [T0 + 8 * step, T0 + 10 * step, T0 + 12 * step]  # from barrier to barrier
 
 
+async def test_a_replayed_project_takes_no_event_before_its_clock_starts_and_all_of_them_after(room):
+    async with httpx.AsyncClient(base_url=f"{room.http}/v1/plant/readings") as client:
+        early = (await client.post("/events", json=reading("s1", T0 + HOUR))).json()
+        assert (early["accepted"], early["quarantined"]) == (0, 1)
+        assert early["verdicts"][0]["field"] == "at"
+        assert "available_us" in early["verdicts"][0]["reason"]
+        raw = Event("raw", "x", "producer", b'{"sensor":"s1","at":%d}' % T0)
+        await room.bus.publish([Message("raw.plant.readings", raw, b"s1")])
+        await until(lambda: len(room.bus.records("quarantine")) == 2)
+    async with Producer(room.grpc, "plant") as producer:
+        assert (await producer.publish("readings", [reading("s1", T0 + HOUR)])).quarantined == 1
+        event = (T0 + 60, "readings", b'{"sensor":"s1","at":%d}' % (T0 + 5), "first")
+
+        async def nothing(now_us):
+            return None
+
+        await Replay(room.grpc, "plant", [event], Pace(HOUR, HOUR), on_slice=nothing, wait_quiet=nothing).run(
+            T0, T0 + HOUR
+        )
+        assert (await producer.publish("readings", [reading("s1", T0 + HOUR)])).accepted == 1
+    # Nothing that was sent too early stands before the replayed event, so it is known from when it was available.
+    assert [int(r.header("visible_us")) - T0 for r in room.data()] == [60, HOUR + 1]
+
+
 async def test_the_producers_count_and_retry(room):
     async with Producer(room.grpc, "live", batch_events=3) as producer:
         result = await producer.publish("readings", [reading(f"p{i}", T0) for i in range(8)] + ["nonsense"])

@@ -112,6 +112,48 @@ async def test_a_far_future_is_refused_by_the_projects_clock_not_the_wall(world)
     assert (outcome.kind, outcome.field) == ("quarantined", "at")
 
 
+async def test_before_the_first_move_of_its_clock_only_a_declared_availability_is_believed(world):
+    plane = await world.start(project())
+    lost, guessed = reading("s1", T0 - HOUR), reading("s1", world.wall_us)
+    for event in (lost, guessed):
+        (outcome,) = await plane.publish("plant", "readings", [incoming(event, "a")])
+        assert (outcome.kind, outcome.field) == ("quarantined", "at")
+        assert "has not started" in outcome.reason and "start its replay" in outcome.reason
+    assert [Quarantined.FromString(r.data).rule for r in world.bus.records("quarantine")] == ["future", "future"]
+    (declared,) = await plane.publish("plant", "readings", [incoming(reading("s1", T0 + 5), "b", T0 + 60)])
+    assert declared.kind == "accepted"
+
+    lease = (await plane.acquire_clock("plant", "test", 30_000)).lease_id
+    await plane.clocks.advance("plant", lease, T0 + 30)
+    outcomes = await plane.publish(
+        "plant", "readings", [incoming(lost, "a"), incoming(reading("s2", T0), "c", T0 + 90)]
+    )
+    assert [o.kind for o in outcomes] == ["accepted", "accepted"]  # refused once, it may come again
+    stamps = {r.event.id: visible(r) for r in world.data()}
+    assert stamps == {"b": T0 + 60, "a": T0 + 60, "c": T0 + 90}
+
+
+async def test_without_a_declared_availability_a_started_clock_is_the_visible_time(world):
+    plane, lease = await started(world)
+    await plane.publish("plant", "readings", [incoming(reading("s1", T0 - HOUR), "a")])
+    await plane.clocks.advance("plant", lease, T0 + HOUR)
+    await plane.publish("plant", "readings", [incoming(reading("s1", T0 - HOUR), "b")])
+    assert [visible(r) for r in world.data()] == [T0, T0 + HOUR]
+
+
+async def test_what_came_before_the_clock_counts_in_its_first_window(world):
+    plane = await world.start(project())
+    await plane.publish("plant", "readings", [incoming(reading("s1", T0)), incoming(b"bad")])
+    lease = (await plane.acquire_clock("plant", "test", 30_000)).lease_id
+    await plane.clocks.advance("plant", lease, T0)
+    assert world.bus.records("data.violations") == []
+    await plane.clocks.advance("plant", lease, T0 + 6 * HOUR)
+    windows = [ViolationWindow.FromString(r.data) for r in world.bus.records("data.violations")]
+    (told,) = [w for w in windows if w.source == "readings"]
+    assert (told.window_start_us, told.window_end_us, told.events, told.quarantined) == (T0, T0 + 6 * HOUR, 2, 2)
+    assert {(v.field, v.rule) for v in told.violations} == {("at", "future"), ("", "json")}
+
+
 async def test_an_advance_tells_every_partition_before_it_returns(world):
     plane, lease = await started(world)
     await plane.publish("plant", "readings", [incoming(reading("s1", T0))])
