@@ -15,7 +15,7 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from millrace.bus.errors import BusUnavailable, UnknownTopic
 from millrace.bus.events import MAX_MESSAGE_BYTES, Message
-from millrace.bus.kafka_clients import KafkaReader, KafkaSubscription, bounded, close_client
+from millrace.bus.kafka_clients import Ends, KafkaReader, KafkaSubscription, bounded, close_client
 from millrace.bus.ports import TopicSpec
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ class KafkaBus:
 
     def __init__(self, bootstrap_servers: str, client_id: str, security: Mapping[str, Any] | None = None) -> None:
         self._settings = {"bootstrap_servers": bootstrap_servers, "client_id": client_id, **(security or {})}
+        self._ends = Ends(self._settings)
         self._producer: AIOKafkaProducer | None = None
         self._connecting = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
@@ -50,6 +51,7 @@ class KafkaBus:
         if producer is not None:
             await self._close(producer)
         await asyncio.gather(*self._closing)
+        await self._ends.stop()
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """As `Bus.publish`."""
@@ -83,11 +85,11 @@ class KafkaBus:
 
     def subscription(self, group: str, gather_ms: int = 0) -> KafkaSubscription:
         """A membership, not yet started."""
-        return KafkaSubscription(group, self._settings, gather_ms)
+        return KafkaSubscription(group, self._settings, self._ends, gather_ms)
 
     def reader(self, topics: Sequence[str]) -> KafkaReader:
         """A reader, not yet started."""
-        return KafkaReader(topics, self._partitions, self._settings)
+        return KafkaReader(topics, self._partitions, self._settings, self._ends)
 
     async def _partitions(self, topics: Sequence[str]) -> dict[str, list[int]]:
         """Partition numbers of each topic, as the brokers know them now."""

@@ -108,6 +108,44 @@ def _to_record(record: ConsumerRecord) -> Record:
     )
 
 
+class Ends:
+    """Asks where partitions end, over a connection of its own: a broker answers the requests of one connection in turn,
+    and a consumer's connection is taken by its fetch for as long as that gathers."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._settings = settings
+        self._consumer: AIOKafkaConsumer | None = None
+        self._connecting = asyncio.Lock()
+
+    async def of(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """The offset after the last record of each. Raises BusUnavailable."""
+        consumer = await self._connected()
+        try:
+            return await bounded(consumer.end_offsets(list(places)), "asking for the ends") if places else {}
+        except BusUnavailable:
+            if self._consumer is consumer:
+                await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Close; the next question connects again."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await close_client(consumer.stop(), consumer._client, "closing who asks for ends")
+
+    async def _connected(self) -> AIOKafkaConsumer:
+        async with self._connecting:
+            if self._consumer is None:
+                consumer = AIOKafkaConsumer(enable_auto_commit=False, **self._settings)
+                try:
+                    await bounded(consumer.start(), "connecting")
+                except BusUnavailable:
+                    await close_client(consumer.stop(), consumer._client, "closing who asks for ends")
+                    raise
+                self._consumer = consumer
+            return self._consumer
+
+
 class _Assignments(ConsumerRebalanceListener):
     """Remembers what the group gave us; the worker positions fresh partitions in its own task, where errors show."""
 
@@ -130,8 +168,9 @@ class _Assignments(ConsumerRebalanceListener):
 class KafkaSubscription:
     """Membership in a Kafka consumer group."""
 
-    def __init__(self, group: str, settings: Mapping[str, Any], gather_ms: int = 0) -> None:
+    def __init__(self, group: str, settings: Mapping[str, Any], ends: Ends, gather_ms: int = 0) -> None:
         self._group = group
+        self._ends = ends
         self._gather_ms = gather_ms
         self._settings = settings
         self._consumer: AIOKafkaConsumer | None = None
@@ -240,14 +279,14 @@ class KafkaSubscription:
         """As `Subscription.learn_ends`."""
         places = [TopicPartition(*place) for place in sorted(self.assignment)]
         if places:
-            ends = await bounded(self._started().end_offsets(places), "asking for the ends")
+            ends = await self._ends.of(places)
             self._known_ends.update({(place.topic, place.partition): end for place, end in ends.items()})
 
     async def position(self, partition: Place) -> int:
         """The next offset that poll would return; also learns the partition's end."""
         consumer = self._started()
         place = TopicPartition(*partition)
-        ends = await bounded(consumer.end_offsets([place]), "asking for the end")
+        ends = await self._ends.of([place])
         self._known_ends[partition] = ends[place]
         try:
             return await bounded(consumer.position(place), "asking for the position")
@@ -296,10 +335,11 @@ class KafkaSubscription:
 class KafkaReader:
     """Whole topics of a Kafka cluster from their start, without a group."""
 
-    def __init__(self, topics: Sequence[str], partitions: Partitions, settings: Mapping[str, Any]) -> None:
+    def __init__(self, topics: Sequence[str], partitions: Partitions, settings: Mapping[str, Any], ends: Ends) -> None:
         self._topics = tuple(topics)
         self._partitions = partitions
         self._settings = settings
+        self._ends = ends
         self._consumer: AIOKafkaConsumer | None = None
         self._places: list[TopicPartition] = []
         self._heard_s = 0.0
@@ -332,13 +372,13 @@ class KafkaReader:
         """As `Reader.go_to_tail`."""
         consumer = self._started()
         begins = await bounded(consumer.beginning_offsets(self._places), "asking for the beginnings")
-        ends = await bounded(consumer.end_offsets(self._places), "asking for the ends")
+        ends = await self._ends.of(self._places)
         for place in self._places:
             consumer.seek(place, max(begins[place], ends[place] - records))
 
     async def behind(self) -> int:
         """As `Reader.behind`."""
-        ends = await bounded(self._started().end_offsets(self._places), "asking for the ends")
+        ends = await self._ends.of(self._places)
         self._heard_s = time.monotonic()
         return await self._before(ends)
 
