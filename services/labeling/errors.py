@@ -5,6 +5,7 @@ RoomError
 ├── UnknownTask        not_found, reject
 ├── NothingToDo        not_found, reject: no task for this annotator now
 ├── LeaseLost          precondition, reject: the task went to somebody else
+├── BadAnswer          invalid, reject: an answer that is no label of this project
 ├── BadRecord          invalid, reject: a data record that cannot be read
 └── NotCaughtUp        deadline, retry: the history has not reached the time asked for
 """
@@ -28,6 +29,10 @@ class NothingToDo(NotFound):
 
 class LeaseLost(Precondition):
     """The lease is not the task's any more: it ran out and the task went on, or it is done."""
+
+
+class BadAnswer(Invalid):
+    """A person's answer that cannot be a label: not a number, or for a binary label neither 0 nor 1."""
 
 
 class BadRecord(Invalid):

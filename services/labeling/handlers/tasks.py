@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from millrace.bus.events import derive_id
+from millrace.definitions.model import Project
+from millrace.definitions.model import Task as ModelTask
 
 from services.labeling.domain.tasks import Draft, Task, TaskState, holds
 from services.labeling.domain.values import Example, Origin, Truth
-from services.labeling.errors import LeaseLost, NothingToDo, UnknownTask
+from services.labeling.errors import BadAnswer, LeaseLost, NothingToDo, UnknownTask
 from services.labeling.handlers.messages import task_message
 from services.labeling.ports import LabelBook, LabelTransaction, Projects
 
@@ -61,13 +64,14 @@ class TaskHandler:
     ) -> Task:
         """The answer becomes a truth of origin PERSON about the task's example. Submitting again changes nothing.
 
-        Raises UnknownTask, LeaseLost.
+        Raises UnknownTask, LeaseLost, BadAnswer.
         """
         async with self._book.transaction() as transaction:
             task, watermark_us = await self._locked(transaction, task_id)
             if task.state is TaskState.SUBMITTED and task.lease_id == lease_id and task.annotator == annotator:
                 return task
             _require_lease(task, lease_id, annotator)
+            _require_label(self._projects.reading(task.project).project, value)
             done = replace(task, state=TaskState.SUBMITTED, lease_expires_us=0)
             await transaction.settle(done, value, comment)
             visible_us = max(self._project_now_us(task.project), watermark_us + 1)
@@ -108,6 +112,13 @@ async def _known(transaction: LabelTransaction, task_id: str) -> Task:
     if task is None:
         raise UnknownTask(f"there is no task {task_id!r}")
     return task
+
+
+def _require_label(project: Project, value: float) -> None:
+    if not math.isfinite(value):
+        raise BadAnswer(f"{value} is no label: an answer is a finite number")
+    if project.model.task is ModelTask.BINARY and value not in (0.0, 1.0):
+        raise BadAnswer(f"{value:g} is no label of {project.name}: it is binary, so an answer is 0 or 1")
 
 
 def _require_lease(task: Task, lease_id: str, annotator: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 from millrace.wire.labeling.v1.events_pb2 import Label, TaskChanged
 
 from services.labeling.domain.tasks import Draft
-from services.labeling.errors import LeaseLost, NothingToDo, UnknownTask
+from services.labeling.errors import BadAnswer, LeaseLost, NothingToDo, UnknownTask
 from services.labeling.handlers.tasks import TaskHandler
 from tests.unit.labeling.conftest import Bench
 from tests.unit.labeling.world import HORIZON_US, MINUTE_US, clock, labels_in, order
@@ -87,6 +87,15 @@ async def test_an_unknown_task_and_a_wrong_lease_are_refused(people: People) -> 
     for lease, who in (("other", "ana"), (task.lease_id, "bo")):
         with pytest.raises(LeaseLost):
             await people.handler.submit(task.task_id, lease, who, 1.0, "", 20)
+
+
+@pytest.mark.parametrize("answer", [float("nan"), float("inf"), 0.5, 2.0])
+async def test_an_answer_that_is_no_label_is_refused_and_the_lease_stays(people: People, answer: float) -> None:
+    await people.create("a")
+    task = await people.handler.next("shop", "ana", 10)
+    with pytest.raises(BadAnswer, match="is no label"):
+        await people.handler.submit(task.task_id, task.lease_id, "ana", answer, "", 20)
+    assert await people.handler.next("shop", "ana", 30) == task
 
 
 async def test_many_askers_at_once_never_get_the_same_task(people: People) -> None:
