@@ -84,6 +84,7 @@ class Worker:
         self._stop = asyncio.Event()
         self._next: dict[TopicPartition, int] = {}
         self._uncommitted: dict[TopicPartition, int] = {}
+        self._handled: dict[TopicPartition, int] = {}  # not committed before the partition was taken away
         self._committed_s = 0.0
         self.handled_records = 0
         self.dead_letters = 0
@@ -178,7 +179,12 @@ class Worker:
             await subscription.seek(place, offset)
         for place in fresh:
             try:
-                self._next[place] = await subscription.position(place)
+                at = await subscription.position(place)
+                done = max(self._uncommitted.get(place, at), self._handled.pop(place, at))
+                if done > at and place not in starts:  # handled here before the partition was away for a while
+                    await subscription.seek(place, done)
+                    self._uncommitted[place] = at = done
+                self._next[place] = at
             except OffsetsLost as error:
                 log.info("group %s: %s", self._group, error)
 
@@ -255,15 +261,17 @@ class Worker:
         self.dead_letters += effects.rejected
 
     async def _commit(self, subscription: Subscription) -> None:
+        """What cannot be committed is remembered, in case the partition comes back."""
         self._committed_s = time.monotonic()
-        offsets, self._uncommitted = self._uncommitted, {}
-        if not offsets:
+        if not self._uncommitted:
             return
         try:
-            await subscription.commit(offsets)
+            await subscription.commit(self._uncommitted)
         except OffsetsLost as error:
-            # The effects stand; the records come again, here or elsewhere, and change nothing.
+            # The effects stand; if the records come again, here or elsewhere, they change nothing.
             log.info("group %s: %s", self._group, error)
+            self._handled.update(self._uncommitted)
+        self._uncommitted = {}
 
     async def _pause(self, backoff: Backoff, error: Exception) -> None:
         """Wait before the next attempt. Raises _Stopping when the worker is asked to stop."""

@@ -100,7 +100,8 @@ class HistoryWriter:
     async def moved(self, timeout_s: float) -> None:
         """Returns when something was written, at the latest after `timeout_s`."""
         try:
-            await asyncio.wait_for(self._written.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._written.wait()
         except TimeoutError:
             return
 

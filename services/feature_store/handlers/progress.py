@@ -33,6 +33,7 @@ class Progress:
     async def moved(self, timeout_s: float) -> None:
         """Returns when anything moved, at the latest after `timeout_s`."""
         try:
-            await asyncio.wait_for(self._moved.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._moved.wait()
         except TimeoutError:
             return

@@ -161,7 +161,9 @@ class Decider:
 
     async def _pause(self, seconds: float) -> None:
         try:
-            await asyncio.wait_for(self._wake.wait(), seconds)
+            # Not wait_for: until Python 3.12 it forgets a cancellation that comes together with the event.
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
         except TimeoutError:
             return
         finally:
