@@ -37,19 +37,42 @@ def auc_by_week(weeks: Sequence[Mapping[str, Any]]) -> str:
     return _picture(figure, upper, lower)
 
 
+NEAR_SHARE = 0.12  # of the whole time: about the width of a label
+
+
 def timeline(marks: Sequence[Mapping[str, Any]]) -> str:
     """One lane per kind: releases, alerts, rollbacks, retraining, and the faults put in on purpose."""
-    figure = Figure(figsize=(9, 2.8), layout="constrained")
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
     axes = figure.subplots()
     lanes = list(KIND_COLOURS)
-    for mark in marks:
+    for mark, level in heights(marks):
         lane = lanes.index(mark["kind"])
         axes.plot([day(mark["clock_us"])], [lane], "o", color=KIND_COLOURS[mark["kind"]], markersize=8)
-        axes.annotate(mark["label"], (day(mark["clock_us"]), lane), xytext=(0, 8), textcoords="offset points",
-                      fontsize=7, ha="center", color=INK)  # fmt: skip
+        if level is not None:
+            axes.annotate(mark["label"], (day(mark["clock_us"]), lane), xytext=(0, 7 + 9 * level),
+                          textcoords="offset points", fontsize=7, ha="center", color=INK)  # fmt: skip
     axes.set_yticks(range(len(lanes)), lanes)
-    axes.set_ylim(-0.5, len(lanes) - 0.2)
+    axes.set_ylim(-0.5, len(lanes) - 0.1)
     return _picture(figure, axes)
+
+
+def heights(marks: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], int | None]]:
+    """Each mark, in time, and how many lines above its dot its label stands, so that neighbours do not cover each
+    other; None where a neighbour says the same."""
+    ordered = sorted(marks, key=lambda mark: mark["clock_us"])
+    near_us = NEAR_SHARE * (ordered[-1]["clock_us"] - ordered[0]["clock_us"]) if ordered else 0
+    placed: list[tuple[Mapping[str, Any], int | None]] = []
+    newest: dict[str, dict[int, Mapping[str, Any]]] = {kind: {} for kind in KIND_COLOURS}  # per lane and level
+    for mark in ordered:
+        levels = newest[mark["kind"]]
+        near = {n: m for n, m in levels.items() if mark["clock_us"] - m["clock_us"] < near_us}
+        if any(m["label"] == mark["label"] for m in near.values()):
+            placed.append((mark, None))
+            continue
+        free = next(n for n in range(len(near) + 1) if n not in near)
+        levels[free] = mark
+        placed.append((mark, free))
+    return placed
 
 
 def page(

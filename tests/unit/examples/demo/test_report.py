@@ -135,3 +135,14 @@ def test_the_terminal_shows_weeks_chain_and_page(found: dict[str, Any]) -> None:
     assert "08 Aug" in text and "15 Aug" in text
     assert "← rolled_back: <v3> rolled [back]" in text
     assert text.rstrip().endswith("report: there/report.html")
+
+
+def test_labels_of_neighbours_stand_above_each_other_and_say_a_thing_once() -> None:
+    def mark(at: int, label: str, kind: str = "alert") -> dict[str, Any]:
+        return {"kind": kind, "clock_us": at, "label": label}
+
+    marks = [mark(0, "a"), mark(50, "b"), mark(54, "c"), mark(52, "b"), mark(52, "d", "release"), mark(100, "e")]
+    assert [(m["clock_us"], m["label"], level) for m, level in pictures.heights(marks)] == [
+        (0, "a", 0), (50, "b", 0), (52, "b", None), (52, "d", 0), (54, "c", 1), (100, "e", 0),
+    ]  # fmt: skip
+    assert pictures.heights([]) == []
