@@ -170,9 +170,21 @@ def test_run_files_survive_nonsense(tmp_path: Path) -> None:
     assert not is_same_process(2**22 + 1, 1)
 
 
-def test_ports_are_different_and_a_taken_one_is_named() -> None:
-    ports = free_ports(20)
-    assert len(set(ports)) == 20
+def test_no_port_is_offered_twice_nor_one_that_an_outgoing_connection_could_take() -> None:
+    ports = [*free_ports(20), *free_ports(20)]
+    assert len(set(ports)) == 40
+    kernel = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    first_outgoing = int(kernel.read_text().split()[0]) if kernel.is_file() else 32_768
+    assert first_outgoing < 20_000 or max(ports) < first_outgoing
+
+
+def test_too_few_free_ports_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.embedded.ports.is_free", lambda port: port % 5_000 == 0)
+    with pytest.raises(StackError, match="4 free ports were asked for, 3 of 20000-32767 are free"):
+        free_ports(4)
+
+
+def test_a_taken_port_is_named() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
