@@ -89,11 +89,17 @@ class Parts:
         """The projects that run."""
         return {name: definition.project for name, definition in self.definitions.projects.items()}
 
+    def known_lag(self) -> int:
+        """Records that are known to wait in all our topics."""
+        return sum(consumer.lag_records for consumer in self._consumers())
+
     async def lag_records(self) -> int:
-        """What waits in all our topics, as the broker says now. Raises BusUnavailable."""
-        consumers: list[Consumes] = [self.definitions, self.clocks, *self.workers.values()]
-        await asyncio.gather(*(consumer.learn_lag() for consumer in consumers))
-        return sum(consumer.lag_records for consumer in consumers)
+        """The same, as the broker says now. Raises BusUnavailable."""
+        await asyncio.gather(*(consumer.learn_lag() for consumer in self._consumers()))
+        return self.known_lag()
+
+    def _consumers(self) -> list[Consumes]:
+        return [self.definitions, self.clocks, *self.workers.values()]
 
 
 def join(settings: Settings, bus: Bus, bundles: Bundles, fleet: Fleet, *, database: str = ROOM) -> Parts:
@@ -111,6 +117,7 @@ def join(settings: Settings, bus: Bus, bundles: Bundles, fleet: Fleet, *, databa
             projects=lambda: parts.projects(),
             now_us=clocks.now_us,
             labels_until=lambda project: parts.labels_until(project),
+            known_lag=lambda: parts.known_lag(),
             lag_records=lambda: parts.lag_records(),
             settled=fleet.settled,
         ),

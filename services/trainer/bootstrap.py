@@ -32,7 +32,7 @@ from services.trainer.settings import Settings
 
 MIGRATIONS = Path(__file__).parent / "entrypoints" / "migrations"
 FOLLOW_DEADLINE_S = 60.0
-GATHER_MS = 150  # labels are counted, not answered: larger batches cost fewer transactions
+GATHER_MS = 500  # labels are counted, not answered: larger batches cost fewer transactions
 
 
 def build() -> RoomProcess:
@@ -125,9 +125,7 @@ def _execute(
 ) -> None:
     features_channel = channel(settings.address("feature_store"), settings)
     registry_channel = channel(settings.address("registry"), settings)
-    jobs = ProcessJobs(
-        threads=settings.threads, nice=settings.nice, deadline_s=settings.job_deadline_s, warm=settings.warm
-    )
+    jobs = ProcessJobs(threads=settings.threads, nice=settings.nice, deadline_s=settings.job_deadline_s)
     workshop = Workshop(
         features=GrpcFeatures(features_channel, deadline_s=settings.call_deadline_s),
         registry=GrpcRegistry(registry_channel, deadline_s=settings.call_deadline_s),
@@ -141,7 +139,8 @@ def _execute(
 
     async def execute() -> None:
         await definitions.wait_ready(FOLLOW_DEADLINE_S)
-        await jobs.keep_ready()
+        if settings.warm:
+            jobs.keep_ready()
         await executor.run()
 
     room.add_task("executor", execute)
@@ -151,7 +150,6 @@ def _execute(
         await registry_channel.close(None)
 
     room.on_stop(close_channels)
-    room.on_stop(jobs.stop)
     room.status.problem("executor", lambda: executor.problem, degrades_only=True)
 
 

@@ -56,6 +56,11 @@ class Follower:
         if self._reader is not None:
             self.lag_records = max(self.lag_records, await self._reader.behind())
 
+    def hurry(self) -> None:
+        """Apply at once what waits, though it is being gathered."""
+        if self._reader is not None:
+            self._reader.hurry()
+
     async def run(self) -> None:
         """Until cancelled."""
         backoff = Backoff(cap_s=1.0)

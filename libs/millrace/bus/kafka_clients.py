@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -37,11 +37,11 @@ Partitions = Callable[[Sequence[str]], Awaitable[dict[str, list[int]]]]
 
 CALL_TIMEOUT_S = 15.0  # no broker call may hang longer; the caller retries with backoff
 CLOSE_TIMEOUT_S = 5.0
-GROUP_FETCH_WAIT_MS = 15  # a drained partition waits at most this for the running fetch of its neighbours
+GROUP_FETCH_WAIT_MS = 15  # a partition drained late waits at most this for the running fetch of its neighbours
 IDLE_FETCH_WAIT_MS = 250  # in a pause nobody waits for a neighbour, and the first record ends a fetch anyway
 IDLE_AFTER_S = 0.5
-GATHER_BYTES = 1024 * 1024  # what a gathering group would have at once; less comes when its time is over
 READER_FETCH_WAIT_MS = 500  # followers have few, small topics: fewer requests matter more
+READER_GATHER_MS = 100  # a record that follows soon after another may come this much later, with its neighbours
 HEARTBEAT_MS = 1_000  # how fast a member learns that the others changed
 PROBE_AFTER_S = 5.0  # silence after which the broker is asked whether it is still there
 SESSION_TIMEOUT_MS = 30_000  # heartbeats share the event loop with handlers: a busy loop must not cost the group
@@ -108,6 +108,38 @@ def _to_record(record: ConsumerRecord) -> Record:
     )
 
 
+class Gatherer:
+    """Lets records come together: partitions that gave some rest for `gather_ms`, and then give at once what came
+    meanwhile. Unlike the broker's own way (`fetch.min.bytes`) it can be cut short, and the first record after a pause
+    comes without delay."""
+
+    def __init__(self, gather_ms: int) -> None:
+        self._gather_s = gather_ms / 1000
+        self._until_s = 0.0
+        self._hurried = asyncio.Event()
+
+    def hurry(self) -> None:
+        """Let the rest that is going on, or else the next one, end at once."""
+        self._hurried.set()
+
+    def begin(self, consumer: AIOKafkaConsumer) -> None:
+        """Lets the partitions rest from now on; nothing may lie in the consumer's buffer."""
+        if self._gather_s:
+            self._until_s = time.monotonic() + self._gather_s
+            consumer.pause(*consumer.assignment())
+
+    async def end(self, consumer: AIOKafkaConsumer) -> None:
+        """Returns when the rest is over, with the partitions awake."""
+        left_s = self._until_s - time.monotonic()
+        if left_s > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._hurried.wait()
+        self._until_s = 0.0
+        self._hurried.clear()
+        consumer.resume(*consumer.paused())
+
+
 class Ends:
     """Asks where partitions end, over a connection of its own: a broker answers the requests of one connection in turn,
     and a consumer's connection is taken by its fetch for as long as that gathers."""
@@ -139,7 +171,7 @@ class Ends:
                 consumer = AIOKafkaConsumer(enable_auto_commit=False, **self._settings)
                 try:
                     await bounded(consumer.start(), "connecting")
-                except BusUnavailable:
+                except BaseException:
                     await close_client(consumer.stop(), consumer._client, "closing who asks for ends")
                     raise
                 self._consumer = consumer
@@ -171,7 +203,7 @@ class KafkaSubscription:
     def __init__(self, group: str, settings: Mapping[str, Any], ends: Ends, gather_ms: int = 0) -> None:
         self._group = group
         self._ends = ends
-        self._gather_ms = gather_ms
+        self._gatherer = Gatherer(gather_ms)
         self._settings = settings
         self._consumer: AIOKafkaConsumer | None = None
         self._assignments = _Assignments()
@@ -207,8 +239,7 @@ class KafkaSubscription:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_uncommitted",
-            fetch_max_wait_ms=self._gather_ms or GROUP_FETCH_WAIT_MS,
-            fetch_min_bytes=GATHER_BYTES if self._gather_ms else 1,
+            fetch_max_wait_ms=GROUP_FETCH_WAIT_MS,
             max_partition_fetch_bytes=FETCH_BYTES,
             session_timeout_ms=SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=HEARTBEAT_MS,
@@ -239,11 +270,15 @@ class KafkaSubscription:
             return []
         generation = self._assignments.generation
         with broker_errors("polling"):
+            await self._gatherer.end(consumer)
             polled = await consumer.getmany(timeout_ms=max_wait_ms, max_records=max_records)
         if generation != self._assignments.generation:
             self._step_back(polled)
             return []
-        self._pace(heard=bool(polled))
+        records = sum(map(len, polled.values()))
+        if 0 < records < max_records:
+            self._gatherer.begin(consumer)
+        self._pace(heard=records > 0)
         await self._probe()
         return to_batches(polled)
 
@@ -282,6 +317,10 @@ class KafkaSubscription:
             ends = await self._ends.of(places)
             self._known_ends.update({(place.topic, place.partition): end for place, end in ends.items()})
 
+    def hurry(self) -> None:
+        """As `Subscription.hurry`."""
+        self._gatherer.hurry()
+
     async def position(self, partition: Place) -> int:
         """The next offset that poll would return; also learns the partition's end."""
         consumer = self._started()
@@ -318,10 +357,9 @@ class KafkaSubscription:
         now_s = time.monotonic()
         if heard:
             self._heard_s = self._probed_s = now_s
-        if not self._gather_ms:
-            idle = now_s - self._heard_s > IDLE_AFTER_S
-            # Fixed in aiokafka's constructor, but read for every request.
-            self._started()._fetcher._fetch_max_wait_ms = IDLE_FETCH_WAIT_MS if idle else GROUP_FETCH_WAIT_MS
+        idle = now_s - self._heard_s > IDLE_AFTER_S
+        # Fixed in aiokafka's constructor, but read for every request.
+        self._started()._fetcher._fetch_max_wait_ms = IDLE_FETCH_WAIT_MS if idle else GROUP_FETCH_WAIT_MS
 
     async def _probe(self) -> None:
         """Raise BusUnavailable when the broker has gone silent: aiokafka itself only logs it."""
@@ -340,6 +378,7 @@ class KafkaReader:
         self._partitions = partitions
         self._settings = settings
         self._ends = ends
+        self._gatherer = Gatherer(READER_GATHER_MS)
         self._consumer: AIOKafkaConsumer | None = None
         self._places: list[TopicPartition] = []
         self._heard_s = 0.0
@@ -362,10 +401,14 @@ class KafkaReader:
 
     async def poll(self, max_records: int, max_wait_ms: int) -> list[Batch]:
         """As `Reader.poll`."""
+        consumer = self._started()
         with broker_errors("reading"):
-            batches = to_batches(await self._started().getmany(timeout_ms=max_wait_ms, max_records=max_records))
+            await self._gatherer.end(consumer)
+            batches = to_batches(await consumer.getmany(timeout_ms=max_wait_ms, max_records=max_records))
         if batches:
             self._heard_s = time.monotonic()
+        if 0 < sum(len(batch.records) for batch in batches) < max_records:
+            self._gatherer.begin(consumer)
         return batches
 
     async def go_to_tail(self, records: int) -> None:
@@ -389,6 +432,10 @@ class KafkaReader:
         if len(known) < len(ends) or time.monotonic() - self._heard_s > PROBE_AFTER_S:
             return None
         return await self._before(known)
+
+    def hurry(self) -> None:
+        """As `Reader.hurry`."""
+        self._gatherer.hurry()
 
     async def _before(self, ends: Mapping[TopicPartition, int]) -> int:
         consumer = self._started()

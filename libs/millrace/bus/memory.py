@@ -200,6 +200,9 @@ class MemorySubscription:
         """The ends are always known here."""
         self._broker.check()
 
+    def hurry(self) -> None:
+        """Nothing is gathered here."""
+
     async def position(self, partition: TopicPartition) -> int:
         """The next offset that poll would return."""
         if partition not in self._positions:
@@ -255,6 +258,9 @@ class MemoryReader:
     async def behind_known(self) -> int | None:
         """Nothing is known without asking."""
         return None
+
+    def hurry(self) -> None:
+        """Nothing is gathered here."""
 
     async def stop(self) -> None:
         """Nothing to close."""

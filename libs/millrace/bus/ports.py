@@ -65,6 +65,10 @@ class Subscription(Protocol):
         """Ask the broker where the assigned partitions end now; `end_offsets` then knows. Raises BusUnavailable."""
         ...
 
+    def hurry(self) -> None:
+        """Let what waits come at once, though it is being gathered."""
+        ...
+
     async def position(self, partition: TopicPartition) -> int:
         """The next offset that poll would return. Raises BusUnavailable."""
         ...
@@ -95,6 +99,10 @@ class Reader(Protocol):
 
     async def behind_known(self) -> int | None:
         """As `behind`, by what the broker said last; None where that is not known, or too old to be relied on."""
+        ...
+
+    def hurry(self) -> None:
+        """Let what waits come at once, though it is being gathered."""
         ...
 
     async def stop(self) -> None:

@@ -119,6 +119,11 @@ class Worker:
         if self._subscription is not None:
             await self._subscription.learn_ends()
 
+    def hurry(self) -> None:
+        """Handle at once what waits, though it is being gathered."""
+        if self._subscription is not None:
+            self._subscription.hurry()
+
     async def set_topics(self, names: Iterable[str]) -> None:
         """Consume these topics from now on; they should exist (`Bus.ensure_topics`)."""
         topics = frozenset(names)

@@ -37,6 +37,13 @@ class PublishResult:
         """How many events were judged."""
         return self.accepted + self.duplicates + self.quarantined
 
+    @classmethod
+    def of(cls, reply: service_pb2.PublishReply) -> PublishResult:
+        """The outcome of one batch."""
+        result = cls()
+        result.add(reply)
+        return result
+
     def add(self, reply: service_pb2.PublishReply | PublishResult) -> None:
         """Adds another batch's outcome."""
         self.accepted += reply.accepted

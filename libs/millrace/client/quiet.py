@@ -70,7 +70,7 @@ class Quiet:
 
     async def snapshot(self, *, exact: bool = False) -> Snapshot:
         """Every room's status; None for a room that does not answer, or cannot say what waits for it."""
-        request = common_pb2.DescribeRequest(exact=exact)
+        request = common_pb2.DescribeRequest(exact=exact, hurry=True)
         statuses = await asyncio.gather(*(self._describe(stub, request) for stub in self._stubs.values()))
         return dict(zip(self._stubs, statuses, strict=True))
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from millrace.client.calls import call_with_retries
 from millrace.client.errors import CallFailed
-from millrace.client.producer import Producer, PublishResult
+from millrace.client.producer import BATCH_EVENTS, Producer, PublishResult
 from millrace.runtime.channels import open_channel
 from millrace.wire.ingestion.v1 import service_pb2, service_pb2_grpc
 
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 LEASE_TTL_MS = 30_000
 _CALL_DEADLINE_S = 60.0
+NOTHING: Mapping[str, Sequence[service_pb2.DataEvent]] = MappingProxyType({})
 _RELEASE_DEADLINE_S = 2.0  # a lease that was not given back runs out by itself
 OnTime = Callable[[int], Awaitable[Any]]
 
@@ -112,12 +114,11 @@ class Replay:
 
     async def _slice(self, producer: Producer, clock: _Clock, progress: Progress, end_us: int) -> None:
         now_us = min(self._slice_end(progress.now_us), end_us)
-        for result in await self._publish(producer, now_us):
+        for result in await self._play(producer, clock, now_us):
             progress.events += result.events
             progress.accepted += result.accepted
             progress.duplicates += result.duplicates
             progress.quarantined += result.quarantined
-        await clock.advance(now_us)
         await self._on_slice(now_us)
         if now_us % self._pace.barrier_us == 0 or now_us == end_us:
             await self._wait_quiet(now_us)
@@ -136,12 +137,17 @@ class Replay:
                 ends.append(max(now_us + slice_us, -(-due_us // slice_us) * slice_us))
         return min(ends)
 
-    async def _publish(self, producer: Producer, until_us: int) -> list[PublishResult]:
-        by_source: dict[str, list[service_pb2.DataEvent]] = {}
+    async def _play(self, producer: Producer, clock: _Clock, until_us: int) -> list[PublishResult]:
+        """Usually one call: what arrived travels with the move of the clock. What is too much for that goes first."""
+        arrived: dict[str, list[service_pb2.DataEvent]] = {}
         for event in self._events.take(until_us):
             made = service_pb2.DataEvent(id=event.id, json=event.json, available_us=event.available_us)
-            by_source.setdefault(event.source, []).append(made)
-        return await asyncio.gather(*(producer.publish(source, events) for source, events in by_source.items()))
+            arrived.setdefault(event.source, []).append(made)
+        results: list[PublishResult] = []
+        if sum(map(len, arrived.values())) > BATCH_EVENTS:
+            results = await asyncio.gather(*(producer.publish(source, events) for source, events in arrived.items()))
+            arrived = {}
+        return [*results, *await clock.advance(until_us, arrived)]
 
     def _check_aligned(self, start_us: int, end_us: int) -> None:
         if start_us % self._pace.slice_us or end_us % self._pace.slice_us or end_us < start_us:
@@ -223,15 +229,26 @@ class _Clock:
         if self._now_us < now_us:
             await self.advance(now_us)
 
-    async def advance(self, now_us: int) -> None:
-        """Moves the clock; heartbeats are out when this returns. Raises CallFailed."""
+    async def advance(
+        self, now_us: int, arrived: Mapping[str, Sequence[service_pb2.DataEvent]] = NOTHING
+    ) -> list[PublishResult]:
+        """Moves the clock behind what arrived, source by source; heartbeats are out when this returns. A result per
+        source. Raises CallFailed."""
         async with self._moving:
-            await self._move(now_us)
+            return await self._move(now_us, arrived)
 
-    async def _move(self, now_us: int) -> None:
-        request = service_pb2.AdvanceClockRequest(project=self._project, lease_id=self._lease_id, now_us=now_us)
-        await self._call("advance the clock", self._stub.AdvanceClock, request)
+    async def _move(
+        self, now_us: int, arrived: Mapping[str, Sequence[service_pb2.DataEvent]] = NOTHING
+    ) -> list[PublishResult]:
+        request = service_pb2.AdvanceClockRequest(
+            project=self._project,
+            lease_id=self._lease_id,
+            now_us=now_us,
+            arrivals=[service_pb2.Arrivals(source=source, events=events) for source, events in arrived.items()],
+        )
+        lease = await self._call("advance the clock", self._stub.AdvanceClock, request)
         self._now_us = now_us
+        return [PublishResult.of(reply) for reply in lease.published]
 
     async def _renew(self) -> None:
         """An advance to the present time only renews; without it a long barrier would lose the lease."""

@@ -37,6 +37,10 @@ class TopicBook(ABC):
         """Asks the broker what waits now. Raises BusUnavailable."""
         await self._follower.learn_lag()
 
+    def hurry(self) -> None:
+        """Reads at once what waits, though it is being gathered."""
+        self._follower.hurry()
+
     async def run(self) -> None:
         """Follows the topic until cancelled."""
         await self._follower.run()

@@ -41,6 +41,8 @@ class RoomService(common_pb2_grpc.RoomServicer):
         self, request: common_pb2.DescribeRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> common_pb2.RoomStatus:
         """The board as it is now; with `exact` the lag is asked of the broker first."""
+        if request.hurry:
+            self._status.hurry()
         if request.exact:
             await self._status.learn_lag()
         return self._status.snapshot()

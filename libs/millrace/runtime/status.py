@@ -30,6 +30,10 @@ class Consumes(Protocol):
         """Ask the broker what waits now. Raises BusUnavailable."""
         ...
 
+    def hurry(self) -> None:
+        """Handle at once what waits, though it is being gathered."""
+        ...
+
 
 class StatusBoard:
     """Collects callables; counts of one kind are summed, watermarks are the minimum per project.
@@ -65,6 +69,11 @@ class StatusBoard:
     async def learn_lag(self) -> None:
         """Asks the broker what waits now, for a snapshot that misses nothing. Raises BusUnavailable."""
         await asyncio.gather(*(consumer.learn_lag() for consumer in self._consumers))
+
+    def hurry(self) -> None:
+        """Lets what waits be handled at once, though it is being gathered."""
+        for consumer in self._consumers:
+            consumer.hurry()
 
     def deferred(self, count: Count) -> None:
         """Records that a sink has yet to write, where whoever reads the sink waits for it by itself."""

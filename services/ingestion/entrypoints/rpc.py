@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 from millrace.runtime import auth, trace
+from millrace.runtime.errors import Invalid
 from millrace.wire.common.v1 import common_pb2
 from millrace.wire.ingestion.v1 import service_pb2, service_pb2_grpc
 
+from services.ingestion.handlers.clocks import Origin
 from services.ingestion.handlers.judge import Incoming
 from services.ingestion.handlers.lanes import ACCEPTED, DUPLICATE, QUARANTINED, Outcome
-from services.ingestion.handlers.plane import Ingestion, Origin
+from services.ingestion.handlers.plane import Ingestion
 from services.ingestion.ports import ClockRow
 
 _OUTCOMES = {
@@ -30,7 +32,7 @@ class IngestionService(service_pb2_grpc.IngestionServicer):
     async def Publish(self, request: service_pb2.PublishRequest, context: Any) -> service_pb2.PublishReply:
         """One bounded batch."""
         auth.require("producer")
-        events = [Incoming(event.json, event.id, event.available_us) for event in request.events]
+        events = _incoming(request.events)
         return to_reply(await self._plane.publish(request.project, request.source, events, origin()))
 
     async def PublishStream(
@@ -46,9 +48,17 @@ class IngestionService(service_pb2_grpc.IngestionServicer):
         return _lease(await self._plane.acquire_clock(request.project, request.holder, request.ttl_ms))
 
     async def AdvanceClock(self, request: service_pb2.AdvanceClockRequest, context: Any) -> service_pb2.ClockLease:
-        """The clock, moved."""
+        """The clock, moved behind what arrived."""
         auth.require("operator")
-        return _lease(await self._plane.clocks.advance(request.project, request.lease_id, request.now_us))
+        if request.arrivals:
+            auth.require("producer")
+        arrivals = {entry.source: _incoming(entry.events) for entry in request.arrivals}
+        if len(arrivals) < len(request.arrivals):
+            raise Invalid("a source comes twice in `arrivals`: give each one entry")
+        row, outcomes = await self._plane.play(request.project, request.lease_id, request.now_us, arrivals, origin())
+        lease = _lease(row)
+        lease.published.extend(map(to_reply, outcomes))
+        return lease
 
     async def ReleaseClock(self, request: service_pb2.ReleaseClockRequest, context: Any) -> common_pb2.Empty:
         """Nothing: the lease is free again."""
@@ -76,6 +86,10 @@ def to_reply(outcomes: Sequence[Outcome]) -> service_pb2.PublishReply:
             reply.quarantined += 1
         reply.verdicts.add(id=outcome.id, outcome=_OUTCOMES[outcome.kind], field=outcome.field, reason=outcome.reason)
     return reply
+
+
+def _incoming(events: Iterable[service_pb2.DataEvent]) -> list[Incoming]:
+    return [Incoming(event.json, event.id, event.available_us) for event in events]
 
 
 def _lease(row: ClockRow) -> service_pb2.ClockLease:

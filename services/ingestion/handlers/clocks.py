@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from millrace.bus.events import Message
 from millrace.bus.ports import Bus
+from millrace.runtime.errors import Unavailable
 
 from services.ingestion.errors import ClockMovedBack, NoSuchLease
 from services.ingestion.handlers import messages
-from services.ingestion.handlers.lanes import Lane
+from services.ingestion.handlers.judge import Judged
+from services.ingestion.handlers.lanes import Lane, Outcome
 from services.ingestion.ports import ClockRow, Ledger
+
+Origin = tuple[str, str]  # (actor, traceparent)
+Arrivals = Mapping[str, Sequence[Judged]]
+"""Source to its events that became available since the clock last moved."""
 
 
 class ClockDesk:
@@ -49,10 +55,18 @@ class ClockDesk:
             return row
 
     async def advance(self, project: str, lease_id: str, now_us: int) -> ClockRow:
-        """Moves the clock: when this returns, heartbeats are on every partition, the windows that ended are accounted
-        for, and the tick is out. An advance to the present time only renews the lease.
+        """`play` without events."""
+        row, _ = await self.play(project, lease_id, now_us, {})
+        return row
 
-        Raises NoSuchLease, ClockMovedBack, BusUnavailable; after a failure the same advance may be repeated.
+    async def play(
+        self, project: str, lease_id: str, now_us: int, arrivals: Arrivals, origin: Origin = ("", "")
+    ) -> tuple[ClockRow, dict[str, list[Outcome]]]:
+        """Appends `arrivals` and moves the clock: when this returns, heartbeats are on every partition behind them, the
+        windows that ended are accounted for, and the tick is out. At the present time the lease is renewed, and
+        nothing is told. Outcomes are in the order of each source's events.
+
+        Raises NoSuchLease, ClockMovedBack, LaneFull, Unavailable; after a failure the same call may be repeated.
         """
         async with self._lock(project):
             row = self._held(project, lease_id)
@@ -60,12 +74,15 @@ class ClockDesk:
                 raise ClockMovedBack(f"the clock of {project} is at {row.now_us}, which is after {now_us}")
             expires_us = self._wall_us() + self._ttl_ms.get(project, 30_000) * 1_000
             moved = replace(row, now_us=now_us, expires_us=expires_us)
+            lanes = self._open_lanes(project, arrivals)
             if now_us > row.now_us:
-                await self._tell(moved)
+                outcomes = await self._tell(moved, lanes, arrivals, origin)
+            else:
+                outcomes = await _append(lanes, arrivals, origin)
             windows = {(project, lane.name): lane.window.to_state() for lane in self._lanes_of(project) if lane.window}
             await self._ledger.move(moved, windows if now_us > row.now_us else {})
             self._rows[project] = moved
-            return moved
+            return moved, outcomes
 
     async def release(self, project: str, lease_id: str) -> None:
         """Gives the lease back. Raises NoSuchLease."""
@@ -74,16 +91,33 @@ class ClockDesk:
             await self._ledger.release(project, lease_id)
             self._rows[project] = replace(row, lease_id="", holder="", expires_us=0)
 
-    async def _tell(self, row: ClockRow) -> None:
-        lanes = list(self._lanes_of(row.project))
-        for lane in lanes:
-            lane.roll(row.now_us)
+    async def _tell(
+        self, row: ClockRow, lanes: Mapping[str, Lane], arrivals: Arrivals, origin: Origin
+    ) -> dict[str, list[Outcome]]:
+        outcomes: dict[str, list[Outcome]] = {}
+        if any(lane.ends_window(row.now_us) for lane in lanes.values()):
+            # A window is accounted for before the time is told, and over all that came in it.
+            outcomes, arrivals = await _append(lanes, arrivals, origin), {}
+            for lane in lanes.values():
+                lane.roll(row.now_us)
         tick = messages.clock_tick(row.project, row.now_us, row.lease_id)
-        await asyncio.gather(
-            *(lane.heartbeat(row.now_us) for lane in lanes),
+        told, _, _ = await asyncio.gather(
+            _append(lanes, {name: arrivals.get(name, ()) for name in lanes}, origin, row.now_us),
             self._bus.publish([tick]),
-            publish_closed_windows(self._bus, lanes),
+            publish_closed_windows(self._bus, lanes.values()),
         )
+        return told | outcomes
+
+    def _open_lanes(self, project: str, arrivals: Arrivals) -> dict[str, Lane]:
+        """All of the project's. Raises LaneFull when one has no room for what arrived, Unavailable when one closed
+        since its events were judged."""
+        lanes = {lane.name: lane for lane in self._lanes_of(project)}
+        closed = sorted(arrivals.keys() - lanes.keys())
+        if closed:
+            raise Unavailable(f"{project} has just been given a definition without {', '.join(closed)}: repeat")
+        for name, events in arrivals.items():
+            lanes[name].require_room(len(events))
+        return lanes
 
     def _held(self, project: str, lease_id: str) -> ClockRow:
         row = self._rows.get(project)
@@ -94,6 +128,13 @@ class ClockDesk:
 
     def _lock(self, project: str) -> asyncio.Lock:
         return self._moving.setdefault(project, asyncio.Lock())
+
+
+async def _append(
+    lanes: Mapping[str, Lane], arrivals: Arrivals, origin: Origin, then_us: int = 0
+) -> dict[str, list[Outcome]]:
+    outcomes = await asyncio.gather(*(lanes[name].append(arrivals[name], origin, then_us) for name in arrivals))
+    return dict(zip(arrivals, outcomes, strict=True))
 
 
 async def publish_closed_windows(bus: Bus, lanes: Iterable[Lane]) -> None:

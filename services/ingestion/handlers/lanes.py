@@ -50,7 +50,8 @@ class Outcome(NamedTuple):
 
 @dataclass(slots=True)
 class _Work:
-    """Events of one call, or a heartbeat at `heartbeat_us` for partitions whose last time is before `idle_us`."""
+    """Events of one call, then a heartbeat at `heartbeat_us` (0: none) for partitions whose last time is before
+    `idle_us`: one produce, so no time is told without the events that came before it."""
 
     done: asyncio.Future[list[Outcome]]
     events: Sequence[Judged] = ()
@@ -123,20 +124,31 @@ class Lane:
         self._task.cancel()
         await asyncio.wait([self._task])
 
-    async def append(self, events: Sequence[Judged], origin: tuple[str, str] = ("", "")) -> list[Outcome]:
-        """Outcomes in the order of `events`, once all are acknowledged. Raises LaneFull, BusUnavailable."""
-        if self.waiting_events and self.waiting_events + len(events) > self._max_waiting:
-            raise LaneFull(f"{self.waiting_events} events wait for {self._topic}", retry_after_ms=RETRY_AFTER_MS)
-        return await self._submit(_Work(_future(), events, origin))
+    async def append(
+        self, events: Sequence[Judged], origin: tuple[str, str] = ("", ""), then_us: int = 0
+    ) -> list[Outcome]:
+        """Outcomes in the order of `events`, once all are acknowledged; with `then_us` every partition is told that
+        time right behind them. Raises LaneFull, BusUnavailable."""
+        self.require_room(len(events))
+        return await self._submit(_Work(_future(), events, origin, then_us, then_us + 1))
 
-    async def heartbeat(self, now_us: int, idle_us: int = 0) -> None:
-        """Tells every partition the time, behind all that was appended before; with `idle_us` only those whose last
-        record is older. Raises BusUnavailable."""
-        await self._submit(_Work(_future(), heartbeat_us=now_us, idle_us=idle_us or now_us + 1))
+    def require_room(self, events: int) -> None:
+        """Raises LaneFull when so many more would wait for the broker."""
+        if events and self.waiting_events and self.waiting_events + events > self._max_waiting:
+            raise LaneFull(f"{self.waiting_events} events wait for {self._topic}", retry_after_ms=RETRY_AFTER_MS)
+
+    async def heartbeat(self, now_us: int, idle_us: int) -> None:
+        """Tells the time to the partitions whose last record is older than `idle_us`, behind all that was appended
+        before. Raises BusUnavailable."""
+        await self._submit(_Work(_future(), heartbeat_us=now_us, idle_us=idle_us))
 
     def behind(self, now_us: int) -> bool:
         """Whether some partition has not been told a time as late as `now_us`."""
         return any(last < now_us for last in self._last_us.values())
+
+    def ends_window(self, now_us: int) -> bool:
+        """Whether `roll` has something to do."""
+        return self.window is None or self.window.end_us <= now_us
 
     def roll(self, now_us: int) -> None:
         """Closes the windows that end at or before `now_us`. What came before the clock's first move counts in the
@@ -211,9 +223,9 @@ class Lane:
     def _prepare(self, works: Sequence[_Work]) -> _Append:
         append = _Append()
         for work in works:
+            append.outcomes.append([self._prepare_event(judged, work.origin, append) for judged in work.events])
             if work.heartbeat_us:
                 self._prepare_heartbeat(work, append)
-            append.outcomes.append([self._prepare_event(judged, work.origin, append) for judged in work.events])
         return append
 
     def _prepare_heartbeat(self, work: _Work, append: _Append) -> None:

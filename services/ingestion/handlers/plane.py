@@ -19,7 +19,7 @@ from services.ingestion.domain.profiles import Window
 from services.ingestion.domain.times import latest_us, reference_us
 from services.ingestion.errors import TooLarge, UnknownProject, WallClock
 from services.ingestion.handlers import messages
-from services.ingestion.handlers.clocks import ClockDesk, publish_closed_windows
+from services.ingestion.handlers.clocks import ClockDesk, Origin, publish_closed_windows
 from services.ingestion.handlers.judge import MAX_ID_CHARACTERS, Incoming, Judged, content_id, judge
 from services.ingestion.handlers.lanes import QUARANTINED, Count, Lane, Outcome, no_count
 from services.ingestion.ports import ClockRow, Ledger, Tails
@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 
 JUDGED_AT_ONCE = 200  # about 2 ms of checking before other calls get their turn
 IDLE_HEARTBEAT_US = 1_000_000  # `clock: wall`: partitions without events are told the time this often
-
-Origin = tuple[str, str]  # (actor, traceparent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +130,7 @@ class Ingestion:
 
         Raises UnknownProject, TooLarge, LaneFull, BusUnavailable.
         """
-        if len(events) > self._limits.max_request_events:
-            raise TooLarge(f"{len(events)} events in one request; {self._limits.max_request_events} are allowed")
+        self._require_bounded(len(events))
         clock = self._clock_of(project)
         self.busy_requests += 1
         try:
@@ -143,6 +140,43 @@ class Ingestion:
             return await lane.append(await self._judge_all(project, lane.contract, clock, events), origin)
         finally:
             self.busy_requests -= 1
+
+    async def play(
+        self,
+        project: str,
+        lease_id: str,
+        now_us: int,
+        arrivals: Mapping[str, Sequence[Incoming]],
+        origin: Origin = ("", ""),
+    ) -> tuple[ClockRow, list[list[Outcome]]]:
+        """Publishes what became available by `now_us`, source by source, and moves the clock; outcomes in the order of
+        `arrivals`. After a failure the same call may be repeated.
+
+        Raises UnknownProject, TooLarge, LaneFull, BusUnavailable, NoSuchLease, ClockMovedBack.
+        """
+        self._require_bounded(sum(map(len, arrivals.values())))
+        clock = self._clock_of(project)
+        self.busy_requests += 1
+        try:
+            lanes = self._lanes[project]
+            refused = {
+                source: await self._refuse_unknown_source(project, source, events, origin)
+                for source, events in arrivals.items()
+                if source not in lanes
+            }
+            judged = {
+                source: await self._judge_all(project, lanes[source].contract, clock, events)
+                for source, events in arrivals.items()
+                if source not in refused
+            }
+            row, outcomes = await self.clocks.play(project, lease_id, now_us, judged, origin)
+            return row, [(outcomes | refused)[source] for source in arrivals]
+        finally:
+            self.busy_requests -= 1
+
+    def _require_bounded(self, events: int) -> None:
+        if events > self._limits.max_request_events:
+            raise TooLarge(f"{events} events in one request; {self._limits.max_request_events} are allowed")
 
     async def acquire_clock(self, project: str, holder: str, ttl_ms: int) -> ClockRow:
         """The lease on a replayed project's clock. Raises UnknownProject, WallClock, ClockHeld."""

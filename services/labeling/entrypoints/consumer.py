@@ -15,8 +15,8 @@ from services.labeling.handlers.history import HistoryHandler
 from services.labeling.handlers.messages import LABELS, ROOM
 
 HISTORY_BATCH_RECORDS = 20_000  # large inserts are what ClickHouse likes
-LABELS_GATHER_MS = 100  # a label comes hours after its example: larger batches cost fewer transactions
-HISTORY_GATHER_MS = 500  # the spine waits for the history by itself
+LABELS_GATHER_MS = 200  # a label comes hours after its example: larger batches cost fewer transactions
+HISTORY_GATHER_MS = 1000  # the spine waits for the history by itself
 
 
 def data_worker(bus: Bus, handler: DataHandler, book: SqlLabelBook, batch_records: int) -> Worker:

@@ -1,19 +1,15 @@
-"""Evidently's drift report of one window, made in a child process: it is heavy, and its verdicts are only shown.
-
-`python -m services.monitor.adapters.drift_evidently IN OUT` reads {"reference": rows, "current": rows, "texts": [...]}
-from the file IN, writes the HTML page OUT and prints {"drifted": n, "columns": n}.
-"""
+"""Evidently's drift report of one window, in a process of its own: it is heavy, and its verdicts are only shown."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from millrace.runtime.forks import ForkServer
 
 from services.monitor.errors import ReportFailed
 from services.monitor.ports import ReportVerdict
@@ -27,6 +23,9 @@ class EvidentlyReports:
     def __init__(self, folder: Path, deadline_s: float) -> None:
         self._folder = folder
         self._deadline_s = deadline_s
+        # Importing Evidently takes ten times as long as a report: it is done once, for the first one.
+        environment = {"OMP_NUM_THREADS": "1", "DO_NOT_TRACK": "1"}
+        self._forks = ForkServer(["pandas", "evidently", "evidently.presets"], nice=NICENESS, environment=environment)
 
     async def make(
         self, reference: Sequence[dict[str, Any]], current: Sequence[dict[str, Any]], texts: Sequence[str], file: str
@@ -36,37 +35,34 @@ class EvidentlyReports:
             raise ReportFailed("no rows to compare")
         self._folder.mkdir(parents=True, exist_ok=True)
         body = {"reference": list(reference), "current": list(current), "texts": list(texts)}
-        with tempfile.NamedTemporaryFile("w", suffix=".json", dir=self._folder, encoding="utf-8") as rows:
-            json.dump(body, rows)
-            rows.flush()
-            return await self._run(rows.name, self._folder / file)
+        with tempfile.TemporaryDirectory(dir=self._folder) as work:
+            rows, page, said = (Path(work) / name for name in ("rows.json", "page.html", "said.json"))
+            rows.write_text(json.dumps(body), encoding="utf-8")
+            verdict = await self._run(rows, page, said)
+            page.replace(self._folder / file)
+        return verdict
 
     def forget(self, files: Sequence[str]) -> None:
         """Removes pages that are no longer listed."""
         for file in files:
             (self._folder / file).unlink(missing_ok=True)
 
-    async def _run(self, rows: str, page: Path) -> ReportVerdict:
-        partial = page.with_suffix(".part")
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", __name__, rows, str(partial),
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "DO_NOT_TRACK": "1"},
-        )  # fmt: skip
+    async def _run(self, rows: Path, page: Path, said: Path) -> ReportVerdict:
+        words = (str(rows), str(page), str(said))
         try:
-            said, error = await asyncio.wait_for(child.communicate(), self._deadline_s)
+            status = await self._forks.run(f"{__name__}:main", *words, deadline_s=self._deadline_s)
         except TimeoutError:
             raise ReportFailed(f"no report within {self._deadline_s:g} s") from None
-        finally:
-            if child.returncode is None:
-                child.kill()
-                await asyncio.shield(child.wait())
-        lines = said.decode().strip().splitlines()
-        if child.returncode or not lines:
-            partial.unlink(missing_ok=True)
-            raise ReportFailed(f"Evidently ended with {child.returncode}: {error.decode()[-300:].strip()}")
-        partial.replace(page)
-        return ReportVerdict(**json.loads(lines[-1]))
+        if status:
+            raise ReportFailed(f"Evidently's process ended with status {status}")
+        return _verdict(said)
+
+
+def _verdict(said: Path) -> ReportVerdict:
+    answer = json.loads(said.read_text(encoding="utf-8"))
+    if "error" in answer:
+        raise ReportFailed(f"Evidently could not make it: {answer['error']}")
+    return ReportVerdict(**answer)
 
 
 def write_report(reference: Any, current: Any, texts: Sequence[str], page: Path) -> ReportVerdict:
@@ -103,14 +99,13 @@ def _has_values(*columns: Any) -> bool:
     return all(bool(column.notna().any()) for column in columns)
 
 
-def main() -> None:
-    """The child."""
-    os.nice(NICENESS)
-    body = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    reference, current = (frame_of(body[side], body["texts"]) for side in ("reference", "current"))
-    verdict = write_report(reference, current, body["texts"], Path(sys.argv[2]))
-    print(json.dumps({"drifted": verdict.drifted, "columns": verdict.columns}))
-
-
-if __name__ == "__main__":
-    main()
+def main(rows: str, page: str, said: str) -> None:
+    """In the process of its own: from {"reference": rows, "current": rows, "texts": names} in the file `rows` to `page`
+    and, in `said`, {"drifted": n, "columns": n} or {"error": words}."""
+    body = json.loads(Path(rows).read_text(encoding="utf-8"))
+    try:
+        reference, current = (frame_of(body[side], body["texts"]) for side in ("reference", "current"))
+        answer = asdict(write_report(reference, current, body["texts"], Path(page)))
+    except Exception as error:
+        answer = {"error": " ".join(f"{type(error).__name__}: {error}".split())[-300:]}
+    Path(said).write_text(json.dumps(answer), encoding="utf-8")

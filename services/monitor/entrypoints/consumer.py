@@ -17,7 +17,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "monitor.platform": tuple(PLATFORM),
 }
 # Rows that go to ClickHouse come in larger batches; nobody waits for a single one.
-GATHER_MS = {"monitor.predictions": 150, "monitor.labels": 150}
+GATHER_MS = {"monitor.predictions": 500, "monitor.labels": 500, "monitor.platform": 50}
 
 
 def workers(bus: Bus, sinks: Sinks, max_records: int) -> dict[str, Worker]:
@@ -34,7 +34,7 @@ def workers(bus: Bus, sinks: Sinks, max_records: int) -> dict[str, Worker]:
             handle=handle,
             topics=topics,
             max_records=max_records,
-            gather_ms=GATHER_MS.get(group, 0),
+            gather_ms=GATHER_MS[group],
         )
         for group, topics in GROUPS.items()
     }

@@ -52,6 +52,7 @@ class Inputs:
     projects: Callable[[], Mapping[str, Project]]
     now_us: Callable[[str], int]
     labels_until: Callable[[str], int]  # the time up to which labels are complete, over all partitions
+    known_lag: Callable[[], int]  # cheap: what is known to wait without asking
     lag_records: Callable[[], Awaitable[int]]  # exact: records that a sink still gathers count too
     settled: Callable[[], Awaitable[bool]]  # inference has handed over its log
 
@@ -127,7 +128,7 @@ class Decider:
             return False
         if project.clock is not Clock.REPLAY:
             return True  # requests never pause there: what comes later counts at the next step
-        if await self.inputs.lag_records():
+        if self.inputs.known_lag():
             return False
         # Asked in this order: what inference handed over before the answer is in our lag after it.
         return await self.inputs.settled() and not await self.inputs.lag_records()

@@ -108,9 +108,10 @@ def serving(rooms: FakeRooms) -> FakeRooms:
         "Registry.GetDefinition": lambda _: known,
         "Registry.GetPlan": lambda _: plan,
         "Ingestion.AcquireClock": lambda _: lease,
-        "Ingestion.AdvanceClock": lambda _: lease,
+        "Ingestion.AdvanceClock": lambda request: ingestion_wire.ClockLease(
+            published=[ingestion_wire.PublishReply(accepted=len(arrived.events)) for arrived in request.arrivals]
+        ),
         "Ingestion.ReleaseClock": lambda _: common_pb2.Empty(),
-        "Ingestion.Publish": lambda request: ingestion_wire.PublishReply(accepted=len(request.events)),
         "Inference.Predict": lambda request: inference_wire.PredictReply(
             answers=[inference_wire.Answer(error="no features") for _ in request.items]
         ),
@@ -157,7 +158,8 @@ def test_a_clock_that_somebody_else_holds(serving: FakeRooms, millrace: Run, tmp
 
 def sent(rooms: FakeRooms) -> list[str]:
     """Ids of the events that were published, in order."""
-    return [event.id for request in rooms.asked("Ingestion.Publish") for event in request.events]
+    moves = rooms.asked("Ingestion.AdvanceClock")
+    return [event.id for request in moves for arrived in request.arrivals for event in arrived.events]
 
 
 @pytest.mark.parametrize(

@@ -51,9 +51,10 @@ class Platform(
     async def AdvanceClock(self, request, context):
         if self.lost_at_us and request.now_us >= self.lost_at_us:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the lease went to somebody else")
+        published = [await self.Publish(arrived, context) for arrived in request.arrivals]
         self.now_us = request.now_us
         self.log.append(("clock", request.now_us))
-        return ingestion_pb2.ClockLease(lease_id="lease", now_us=request.now_us)
+        return ingestion_pb2.ClockLease(lease_id="lease", now_us=request.now_us, published=published)
 
     async def ReleaseClock(self, request, context):
         if self.refuses_release is not grpc.StatusCode.OK:

@@ -93,7 +93,8 @@ class Rooms(
             await self.say(moved("rolled_back", BAD, GOOD, self.rolled_back_at_us))
             await self.release(3, GOOD)
             self.rolled_back_at_us = 0
-        return ingestion_pb2.ClockLease(lease_id="lease", now_us=request.now_us)
+        published = [await self.Publish(arrived, context) for arrived in request.arrivals]
+        return ingestion_pb2.ClockLease(lease_id="lease", now_us=request.now_us, published=published)
 
     async def Publish(self, request: Any, context: Any) -> ingestion_pb2.PublishReply:
         self.published += [msgspec.json.decode(event.json) for event in request.events]

@@ -48,10 +48,12 @@ class Empty(_message.Message):
     def __init__(self) -> None: ...
 
 class DescribeRequest(_message.Message):
-    __slots__ = ("exact",)
+    __slots__ = ("exact", "hurry")
     EXACT_FIELD_NUMBER: _ClassVar[int]
+    HURRY_FIELD_NUMBER: _ClassVar[int]
     exact: bool
-    def __init__(self, exact: _Optional[bool] = ...) -> None: ...
+    hurry: bool
+    def __init__(self, exact: _Optional[bool] = ..., hurry: _Optional[bool] = ...) -> None: ...
 
 class RoomStatus(_message.Message):
     __slots__ = ("room", "version", "pid", "ready", "reasons", "definitions", "watermarks_us", "lag_records", "unpublished_records", "busy_jobs", "handled_records", "grpc_address", "http_address", "dead_letters", "deferred_records")

@@ -73,22 +73,34 @@ class AcquireClockRequest(_message.Message):
     def __init__(self, project: _Optional[str] = ..., holder: _Optional[str] = ..., ttl_ms: _Optional[int] = ...) -> None: ...
 
 class ClockLease(_message.Message):
-    __slots__ = ("lease_id", "now_us")
+    __slots__ = ("lease_id", "now_us", "published")
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     NOW_US_FIELD_NUMBER: _ClassVar[int]
+    PUBLISHED_FIELD_NUMBER: _ClassVar[int]
     lease_id: str
     now_us: int
-    def __init__(self, lease_id: _Optional[str] = ..., now_us: _Optional[int] = ...) -> None: ...
+    published: _containers.RepeatedCompositeFieldContainer[PublishReply]
+    def __init__(self, lease_id: _Optional[str] = ..., now_us: _Optional[int] = ..., published: _Optional[_Iterable[_Union[PublishReply, _Mapping]]] = ...) -> None: ...
 
 class AdvanceClockRequest(_message.Message):
-    __slots__ = ("project", "lease_id", "now_us")
+    __slots__ = ("project", "lease_id", "now_us", "arrivals")
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     NOW_US_FIELD_NUMBER: _ClassVar[int]
+    ARRIVALS_FIELD_NUMBER: _ClassVar[int]
     project: str
     lease_id: str
     now_us: int
-    def __init__(self, project: _Optional[str] = ..., lease_id: _Optional[str] = ..., now_us: _Optional[int] = ...) -> None: ...
+    arrivals: _containers.RepeatedCompositeFieldContainer[Arrivals]
+    def __init__(self, project: _Optional[str] = ..., lease_id: _Optional[str] = ..., now_us: _Optional[int] = ..., arrivals: _Optional[_Iterable[_Union[Arrivals, _Mapping]]] = ...) -> None: ...
+
+class Arrivals(_message.Message):
+    __slots__ = ("source", "events")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    events: _containers.RepeatedCompositeFieldContainer[DataEvent]
+    def __init__(self, source: _Optional[str] = ..., events: _Optional[_Iterable[_Union[DataEvent, _Mapping]]] = ...) -> None: ...
 
 class ReleaseClockRequest(_message.Message):
     __slots__ = ("project", "lease_id")

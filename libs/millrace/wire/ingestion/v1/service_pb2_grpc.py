@@ -89,7 +89,8 @@ class IngestionServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AdvanceClock(self, request, context):
-        """Moves the clock: heartbeats reach every partition of the project's data topics before the reply leaves.
+        """Publishes what became available by then and moves the clock: events first, then a heartbeat on every partition of
+        the project's data topics, before the reply leaves. After a failure the same request may be repeated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
