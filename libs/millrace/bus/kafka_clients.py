@@ -122,9 +122,13 @@ class Gatherer:
         """Let the rest that is going on, or else the next one, end at once."""
         self._hurried.set()
 
-    def begin(self, consumer: AIOKafkaConsumer) -> None:
-        """Lets the partitions rest from now on; nothing may lie in the consumer's buffer."""
-        if self._gather_s:
+    def begin(
+        self, consumer: AIOKafkaConsumer, polled: Mapping[TopicPartition, Sequence[ConsumerRecord]], max_records: int
+    ) -> None:
+        """Lets the partitions rest from now on, unless more than was polled is there already."""
+        if not self._gather_s or not polled or sum(map(len, polled.values())) >= max_records:
+            return
+        if all((consumer.highwater(place) or 0) <= records[-1].offset + 1 for place, records in polled.items()):
             self._until_s = time.monotonic() + self._gather_s
             consumer.pause(*consumer.assignment())
 
@@ -275,10 +279,8 @@ class KafkaSubscription:
         if generation != self._assignments.generation:
             self._step_back(polled)
             return []
-        records = sum(map(len, polled.values()))
-        if 0 < records < max_records:
-            self._gatherer.begin(consumer)
-        self._pace(heard=records > 0)
+        self._gatherer.begin(consumer, polled, max_records)
+        self._pace(heard=bool(polled))
         await self._probe()
         return to_batches(polled)
 
@@ -404,12 +406,11 @@ class KafkaReader:
         consumer = self._started()
         with broker_errors("reading"):
             await self._gatherer.end(consumer)
-            batches = to_batches(await consumer.getmany(timeout_ms=max_wait_ms, max_records=max_records))
-        if batches:
+            polled = await consumer.getmany(timeout_ms=max_wait_ms, max_records=max_records)
+        if polled:
             self._heard_s = time.monotonic()
-        if 0 < sum(len(batch.records) for batch in batches) < max_records:
-            self._gatherer.begin(consumer)
-        return batches
+        self._gatherer.begin(consumer, polled, max_records)
+        return to_batches(polled)
 
     async def go_to_tail(self, records: int) -> None:
         """As `Reader.go_to_tail`."""

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from millrace.bus.effects import Effects
 from millrace.bus.events import RETRY_TOPIC_HEADER, Batch, Event, Message, derive_id
+from millrace.bus.kafka import KafkaBus
 from millrace.bus.ports import Bus, TopicSpec
 from millrace.bus.topics import deadletter_topic, retry_topic
 from millrace.bus.worker import Worker
@@ -34,6 +35,26 @@ async def test_every_record_is_handled_in_order_and_lag_returns_to_zero(fabric: 
     for partition in (0, 1):
         numbers = [int(r.data) for r in sink.records if r.partition == partition]
         assert numbers == sorted(numbers)
+
+
+async def test_records_that_are_gathered_come_at_once_to_who_is_in_a_hurry(fabric: Fabric) -> None:
+    bus = fabric.bus()
+    topic = await fabric.topic(bus)
+    sink = Sink()
+    worker = worker_of(fabric, bus, sink, topic, gather_ms=600_000)
+    async with running(worker.run):
+        await until(lambda: worker.state == "running" and worker.lag_records == 0, 20)
+        await bus.publish([message(topic, "first")])
+        await until(lambda: sink.texts == ["first"], 20)  # what comes after a pause is not held back
+        for i in range(5):
+            await bus.publish([message(topic, str(i))])
+        await worker.learn_lag()
+        assert worker.lag_records + len(sink.records) == 6  # what waits is known, gathered or not
+        worker.hurry()
+        await until(lambda: len(sink.records) == 6 and worker.lag_records == 0, 20)
+    assert sink.texts == ["first", "0", "1", "2", "3", "4"]
+    if isinstance(bus, KafkaBus):
+        assert [len(batch.records) for batch in sink.batches] == [1, 5]
 
 
 async def test_killed_between_effects_and_commit_the_batch_comes_again(fabric: Fabric) -> None:

@@ -11,7 +11,7 @@ import pytest
 from millrace.bus.events import Event, Message
 from millrace.bus.memory import MemoryBroker, MemoryBus
 from millrace.client.errors import CallFailed
-from millrace.client.producer import Producer, SyncProducer
+from millrace.client.producer import BATCH_EVENTS, Producer, SyncProducer
 from millrace.client.replay import Pace, Replay
 from millrace.definitions.canonical import to_canonical_json
 from millrace.definitions.model import Clock
@@ -191,6 +191,35 @@ async def test_a_replay_drives_the_clock_in_slices(room):
     quiet = replay([(T0 + 12 * step, "readings", b"{}", "")], next_moment=lambda after_us: None)
     await quiet.run(T0 + 6 * step, T0 + 12 * step)
     assert [now for now, _ in seen] == [T0 + 8 * step, T0 + 10 * step, T0 + 12 * step]  # from barrier to barrier
+
+
+async def test_more_than_travels_with_the_clock_is_published_before_it(room):
+    event = b'{"sensor":"s%d","at":%d}'
+    events = [(T0 + HOUR // 2, "readings", event % (i, T0 + i), f"e{i}") for i in range(BATCH_EVENTS + 1)]
+    events += [(T0 + HOUR + 1, "readings", event % (0, T0 + HOUR), "last")]
+    counts = []
+
+    async def nothing(now_us):
+        return None
+
+    replay = Replay(
+        room.grpc, "plant", events, Pace(HOUR, HOUR), on_slice=nothing, wait_quiet=nothing,
+        on_progress=lambda p: counts.append((p.accepted, len(room.data()))),
+    )  # fmt: skip
+    assert (await replay.run(T0, T0 + 2 * HOUR)).accepted == BATCH_EVENTS + 2
+    assert counts == [(BATCH_EVENTS + 1,) * 2, (BATCH_EVENTS + 2,) * 2]
+
+
+async def test_a_source_that_comes_twice_with_one_move_is_refused(room):
+    async with open_channel(room.grpc) as channel:
+        stub = service_pb2_grpc.IngestionStub(channel)
+        lease = await stub.AcquireClock(service_pb2.AcquireClockRequest(project="plant", holder="t", ttl_ms=9_000))
+        request = service_pb2.AdvanceClockRequest(project="plant", lease_id=lease.lease_id, now_us=T0)
+        request.arrivals.add(source="readings")
+        request.arrivals.add(source="readings")
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.AdvanceClock(request)
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT and "twice" in refused.value.details()
 
 
 async def test_a_replayed_project_takes_no_event_before_its_clock_starts_and_all_of_them_after(room):

@@ -171,6 +171,66 @@ async def test_an_advance_tells_every_partition_before_it_returns(world):
         await plane.clocks.advance("plant", lease, T0)
 
 
+async def test_what_arrived_is_published_before_the_time_is_told_in_one_append(world):
+    plane, lease = await started(world)
+    appends, publish = [], world.bus.publish
+
+    async def noted(messages):
+        appends.append([m.topic for m in messages])
+        await publish(messages)
+
+    world.bus.publish = noted
+    arrivals = {
+        "readings": [incoming(reading(f"s{i}", T0 + i), f"e{i}", T0 + 60) for i in range(20)] + [incoming(b"bad")],
+        "unheard-of": [incoming(b"{}", "u")],
+    }
+    row, (told, unknown) = await plane.play("plant", lease, T0 + HOUR, arrivals)
+    assert row.now_us == plane.now_us("plant") == T0 + HOUR
+    assert [o.kind for o in told] == ["accepted"] * 20 + ["quarantined"]
+    assert [(o.kind, "no source" in o.reason) for o in unknown] == [("quarantined", True)]
+    assert sum("data.plant.readings" in topics for topics in appends) == 1  # events and heartbeats together
+    for source in ("readings", "repairs"):
+        for partition in (0, 1):
+            records = [r for r in world.all(source) if r.partition == partition]
+            assert visible(records[-1]) == T0 + HOUR and records[-1].event.type == HEARTBEAT
+            assert [visible(r) for r in records] == sorted(visible(r) for r in records)
+    before = len(world.all())
+    row, ((again, *_), _) = await plane.play("plant", lease, T0 + HOUR, arrivals)  # its answer was lost
+    assert (again.kind, row.now_us, len(world.all())) == ("duplicate", T0 + HOUR, before)
+
+
+async def test_what_arrived_counts_in_the_window_that_the_move_closes(world):
+    plane, lease = await started(world)
+    arrivals = {"readings": [incoming(reading("s1", T0 + i), f"e{i}", T0 + 60) for i in range(5)]}
+    await plane.play("plant", lease, T0 + 6 * HOUR, arrivals)
+    windows = [ViolationWindow.FromString(r.data) for r in world.bus.records("data.violations")]
+    (told,) = [w for w in windows if w.source == "readings"]
+    assert (told.window_end_us, told.events) == (T0 + 6 * HOUR, 5)
+
+
+async def test_the_clock_does_not_move_past_what_could_not_be_published(world):
+    plane, lease = await started(world)
+    publish = world.bus.publish
+
+    async def lost(messages):
+        raise BusUnavailable("away")
+
+    world.bus.publish = lost
+    arrivals = {"readings": [incoming(reading("s1", T0 + 5), "e", T0 + 60)]}
+    for bound_us in (T0 + HOUR, T0 + 6 * HOUR):  # within a window, and at its end
+        with pytest.raises(BusUnavailable):
+            await plane.play("plant", lease, bound_us, arrivals)
+        assert plane.now_us("plant") == T0
+    world.bus.publish = publish
+    _, ((outcome,),) = await plane.play("plant", lease, T0 + HOUR, arrivals)
+    # The heartbeat may have arrived for all that is known: nothing behind it is visible before it.
+    assert outcome.kind == "accepted" and [visible(r) for r in world.data()] == [T0 + HOUR]
+    with pytest.raises(NoSuchLease):
+        await plane.play("plant", "another", T0 + 2 * HOUR, arrivals)
+    with pytest.raises(TooLarge):
+        await plane.play("plant", lease, T0 + 2 * HOUR, {"readings": [incoming(b"{}")] * 10_001})
+
+
 async def test_the_lease_is_single_names_its_holder_and_runs_out(world):
     plane, lease = await started(world)
     with pytest.raises(ClockHeld, match="'test'"):

@@ -49,6 +49,7 @@ class Desk:
 class World:
     now_us: int = 0
     labels_us: int = 0
+    known_lag: int = 0
     lag: int = 0
     is_settled: bool = True
     clock: Clock = Clock.REPLAY
@@ -61,7 +62,14 @@ class World:
             return self.lag
 
         project = Project(clock=self.clock)
-        inputs = Inputs(lambda: {"p": project}, lambda _: self.now_us, lambda _: self.labels_us, lag, settled)
+        inputs = Inputs(
+            projects=lambda: {"p": project},
+            now_us=lambda _: self.now_us,
+            labels_until=lambda _: self.labels_us,
+            known_lag=lambda: self.known_lag,
+            lag_records=lag,
+            settled=settled,
+        )
         state = State(**more)
         decider = Decider(Desk(state), inputs, Cadence(100, 10), dict(decided or {}))
         return decider, state
@@ -82,14 +90,14 @@ async def test_a_replay_is_decided_at_every_step_in_order():
     assert state.committed == [200, 300, 400]
 
 
-@pytest.mark.parametrize("missing", [{"labels_us": 199}, {"lag": 1}, {"is_settled": False}])
+@pytest.mark.parametrize("missing", [{"labels_us": 199}, {"known_lag": 1}, {"lag": 1}, {"is_settled": False}])
 async def test_nothing_is_decided_before_all_is_known(missing):
     world = World(**{"now_us": 250, "labels_us": 250} | missing)
     decider, state = world.decider({"p": 100})
     assert await decider.catch_up() is True
     assert state.committed == []
     assert decider.watermarks()["p"] <= 199
-    world.labels_us, world.lag, world.is_settled = 250, 0, True
+    world.labels_us, world.known_lag, world.lag, world.is_settled = 250, 0, 0, True
     assert await decider.catch_up() is False
     assert state.committed == [200]
 

@@ -1,0 +1,65 @@
+"""Work in forked processes: its end, its failures, and that nothing of it stays."""
+
+import asyncio
+import os
+import signal
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+from millrace.runtime.forks import ForkServer
+
+from tests.support.poll import until
+
+HERE = "tests.unit.runtime.test_forks"
+FORKS = ForkServer(["json"], environment={"MILLRACE_TEST_FORKS": "1"})
+
+
+def say(path: str) -> None:
+    """Runs in the process of its own."""
+    Path(path).write_text(str(os.getpid()), encoding="utf-8")
+
+
+def fail(path: str) -> None:
+    """Runs in the process of its own."""
+    raise ValueError(path)
+
+
+def die(path: str) -> None:
+    """Runs in the process of its own."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang(path: str) -> None:
+    """Runs in the process of its own; ends only by a signal."""
+    say(path)
+    threading.Event().wait()
+
+
+async def test_work_runs_in_a_process_of_its_own(tmp_path):
+    pids = set()
+    for name in ("a", "b"):
+        assert await FORKS.run(f"{HERE}:say", str(tmp_path / name), deadline_s=60) == 0
+        pids.add((tmp_path / name).read_text())
+    assert len(pids | {str(os.getpid())}) == 3
+    assert "MILLRACE_TEST_FORKS" not in os.environ
+
+
+async def test_how_it_ended_is_told(tmp_path):
+    assert await FORKS.run(f"{HERE}:fail", "x", deadline_s=60) == 1
+    assert await FORKS.run(f"{HERE}:die", "x", deadline_s=60) == -signal.SIGKILL
+    assert await FORKS.run(f"{HERE}:unheard_of", "x", deadline_s=60) == 1
+
+
+async def test_what_takes_too_long_or_is_not_wanted_any_more_is_ended(tmp_path):
+    await FORKS.run(f"{HERE}:say", str(tmp_path / "warm"), deadline_s=60)  # the deadline below is for the work alone
+    with pytest.raises(TimeoutError):
+        await FORKS.run(f"{HERE}:hang", str(tmp_path / "late"), deadline_s=3.0)
+    unwanted = asyncio.create_task(FORKS.run(f"{HERE}:hang", str(tmp_path / "unwanted"), deadline_s=60))
+    await until(lambda: (tmp_path / "unwanted").is_file() and (tmp_path / "unwanted").read_text(), 30)
+    unwanted.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await unwanted
+    pids = [int((tmp_path / name).read_text()) for name in ("late", "unwanted")]
+    await until(lambda: not any(psutil.pid_exists(pid) for pid in pids), 10)
