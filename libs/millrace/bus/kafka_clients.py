@@ -165,9 +165,10 @@ class Ends:
 
     async def stop(self) -> None:
         """Close; the next question connects again."""
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            await close_client(consumer.stop(), consumer._client, "closing who asks for ends")
+        async with self._connecting:  # nobody may come to a connection that was opened behind our back
+            consumer, self._consumer = self._consumer, None
+            if consumer is not None:
+                await close_client(consumer.stop(), consumer._client, "closing who asks for ends")
 
     async def _connected(self) -> AIOKafkaConsumer:
         async with self._connecting:
