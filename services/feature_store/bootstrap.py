@@ -66,7 +66,9 @@ class FeatureStore:
         self.history = HistoryEvents(neighbours.history, self.feeds, self.writer)
         self.consumers = Consumers(neighbours.bus, self.online, self.history, settings.batch_records)
         self.reads = OnlineReads(neighbours.online, self.feeds, self.progress)
-        self.historian = Historian(neighbours.history, self.feeds, self.writer, settings.training_wait_s)
+        self.historian = Historian(
+            neighbours.history, self.feeds, self.writer, settings.training_wait_s, self.consumers.history.hurry
+        )
         self.training = TrainingSets(
             self.historian, neighbours.spines, neighbours.objects, neighbours.reader, settings.snapshot_chunk_rows
         )

@@ -52,15 +52,20 @@ class Labeling:
         self.projects = BookProjects(self.bus, self.topics, self._consume)
         self.data = DataHandler(self.book, self.projects, most_examples=settings.maturing_examples)
         self.progress = HistoryHandler(self.book, outside.history, self.projects)
+        self.history_worker = history_worker(self.bus, self.progress)
         self.spine = SpineHandler(
-            self.book, outside.history, self.projects, self.progress, deadline_s=settings.spine_deadline_s
+            self.book,
+            outside.history,
+            self.projects,
+            self.progress,
+            deadline_s=settings.spine_deadline_s,
+            hurry=self.history_worker.hurry,
         )
         self.tasks = TaskHandler(
             self.book, self.projects, project_now_us=self.clocks.now_us, lease_us=int(settings.lease_s * 1_000_000)
         )
         self.service = rpc.LabelingService(self.spine, self.tasks, now_us=wall_us, chunk_bytes=settings.chunk_bytes)
         self.data_worker = data_worker(self.bus, self.data, self.book, settings.batch_records)
-        self.history_worker = history_worker(self.bus, self.progress)
         self.relay = OutboxRelay(self.database, self.bus)
         self.definitions.on_change(self._learn)
 

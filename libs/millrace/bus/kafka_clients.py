@@ -117,6 +117,8 @@ class Gatherer:
         self._gather_s = gather_ms / 1000
         self._until_s = 0.0
         self._hurried = asyncio.Event()
+        self._assigned: frozenset[TopicPartition] = frozenset()
+        self._read: dict[TopicPartition, int] = {}
 
     def hurry(self) -> None:
         """Let the rest that is going on, or else the next one, end at once."""
@@ -125,12 +127,20 @@ class Gatherer:
     def begin(
         self, consumer: AIOKafkaConsumer, polled: Mapping[TopicPartition, Sequence[ConsumerRecord]], max_records: int
     ) -> None:
-        """Lets the partitions rest from now on, unless more than was polled is there already."""
-        if not self._gather_s or not polled or sum(map(len, polled.values())) >= max_records:
+        """Lets the partitions rest from now on, unless one of them is known to hold more than was polled, or nothing is
+        known of it yet."""
+        if not self._gather_s or not polled:
             return
-        if all((consumer.highwater(place) or 0) <= records[-1].offset + 1 for place, records in polled.items()):
+        if self._assigned != consumer.assignment():
+            self._assigned, self._read = consumer.assignment(), {}
+        self._read |= {place: records[-1].offset + 1 for place, records in polled.items()}
+        if sum(map(len, polled.values())) < max_records and all(self._is_read(consumer, p) for p in self._assigned):
             self._until_s = time.monotonic() + self._gather_s
-            consumer.pause(*consumer.assignment())
+            consumer.pause(*self._assigned)
+
+    def _is_read(self, consumer: AIOKafkaConsumer, place: TopicPartition) -> bool:
+        end = consumer.highwater(place)
+        return end is not None and self._read.get(place, end) >= end
 
     async def end(self, consumer: AIOKafkaConsumer) -> None:
         """Returns when the rest is over, with the partitions awake."""
@@ -146,7 +156,7 @@ class Gatherer:
 
 class Ends:
     """Asks where partitions end, over a connection of its own: a broker answers the requests of one connection in turn,
-    and a consumer's connection is taken by its fetch for as long as that gathers."""
+    and a consumer's connection is taken by its fetch for as long as nothing comes."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self._settings = settings

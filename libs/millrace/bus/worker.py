@@ -115,7 +115,7 @@ class Worker:
         return max(waiting, int(unknown))
 
     async def learn_lag(self) -> None:
-        """Ask the broker what waits now: a fetch that gathers does not know it yet. Raises BusUnavailable."""
+        """Ask the broker what waits now: partitions that rest do not know it yet. Raises BusUnavailable."""
         if self._subscription is not None:
             await self._subscription.learn_ends()
 
@@ -169,7 +169,8 @@ class Worker:
             self.state = "running"
             if batches:
                 await finish_in_hand(self._work(batches), f"group {self._group}", self._stop.set)
-            if not batches or time.monotonic() - self._committed_s >= COMMIT_EVERY_S:
+            # Who gathers has few batches, and rests after each.
+            if not batches or self._gather_ms or time.monotonic() - self._committed_s >= COMMIT_EVERY_S:
                 await self._commit(subscription)  # 3. commit
 
     async def _position(self, subscription: Subscription) -> None:

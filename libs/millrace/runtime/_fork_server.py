@@ -1,7 +1,11 @@
-"""Imported by the fork server before all else: its priority is lowered first, and its children inherit it."""
+"""Imported by the fork server before all else: what its children are to inherit."""
 
 import os
+import signal
 
 NICE = "MILLRACE_FORK_NICE"
 
 os.nice(int(os.environ.get(NICE, "0")))
+for number in (signal.SIGINT, signal.SIGTERM):
+    # They reach the whole group when the room is told to stop, and the room decides: it ends its work and then these.
+    signal.signal(number, signal.SIG_IGN)

@@ -1,8 +1,8 @@
 """Heavy work in processes of its own, forked from one that has imported the libraries: importing torch takes seconds of
 a core, forking takes milliseconds.
 
-The fork server is Python's own (multiprocessing). It has one thread and does nothing but import and fork, so what it
-forks inherits no lock that somebody holds.
+The fork server is Python's own (multiprocessing). Nothing but imports and forks happens in it; threads that libraries
+start when imported (allocators, onnxruntime) do not come along into a fork, and what runs there starts its own.
 """
 
 from __future__ import annotations
@@ -13,16 +13,21 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from millrace.runtime._fork_server import NICE
+from millrace.runtime.errors import RoomError
 
 END_GRACE_S = 5.0
 ORPHANED = 70
 _CONTEXT = multiprocessing.get_context("forkserver")
+
+
+class ForkFailed(RoomError):
+    """No process could be forked: the fork server is gone, or died of what it had to import."""
 
 
 class ForkServer:
@@ -42,25 +47,60 @@ class ForkServer:
     async def run(self, function: str, *words: str, deadline_s: float) -> int:
         """Calls `function` ("module:name") with `words`; its process's exit status, negative for a signal.
 
-        The process is ended when the caller is cancelled, when it is killed, or after `deadline_s` of wall time. Raises
-        TimeoutError then.
+        The process is killed when the caller is cancelled, when the caller's process dies, or after `deadline_s` of
+        wall time, the imports of the first one included. Raises TimeoutError then, and ForkFailed.
         """
-        self.start()
         process = _CONTEXT.Process(target=_call, args=(function, words), daemon=True)
-        starting = asyncio.ensure_future(asyncio.to_thread(process.start))  # waits until everything is imported
+        unwanted = threading.Event()
         try:
             async with asyncio.timeout(deadline_s):
-                await asyncio.shield(starting)
+                await self._started(process, unwanted)
                 await _ended(process)
             return process.exitcode or 0
         finally:
-            await asyncio.wait([starting])
+            unwanted.set()
             await _end(process)
+
+    async def _started(self, process: BaseProcess, unwanted: threading.Event) -> None:
+        """Waits until all is imported: in a thread that nobody waits for, should it never come to its end."""
+        loop = asyncio.get_running_loop()
+        started: asyncio.Future[None] = loop.create_future()
+
+        def tell(error: Exception | None) -> None:
+            if started.done():
+                return
+            if error is None:
+                started.set_result(None)
+            else:
+                started.set_exception(ForkFailed(f"no process could be forked: {type(error).__name__}: {error}"))
+
+        def start() -> None:
+            failure: Exception | None = None
+            try:
+                process.start()
+                if unwanted.is_set():
+                    process.kill()
+            except (EOFError, OSError) as error:
+                failure = error
+            with suppress(RuntimeError):  # the loop is closed: nobody waits
+                loop.call_soon_threadsafe(tell, failure)
+
+        try:
+            self.start()
+        except OSError as error:
+            raise ForkFailed(f"the fork server cannot be started: {error}") from error
+        threading.Thread(target=start, name="fork", daemon=True).start()
+        await started
+
+
+def end_with_parent() -> None:
+    """From now on this process, which multiprocessing made, ends when the one that asked for it is gone."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _call(function: str, words: Sequence[str]) -> None:
     """In the new process."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     module, name = function.split(":")
     getattr(importlib.import_module(module), name)(*words)
 
@@ -82,16 +122,14 @@ async def _ended(process: BaseProcess) -> None:
 
 
 async def _end(process: BaseProcess) -> None:
-    """Ends what runs still, and forgets it."""
-    if process.pid is None:  # it could not be started
+    """Kills what runs still, and forgets it. Work leaves its results whole or not at all: there is nothing to ask."""
+    if process.pid is None:  # not started (yet): whoever starts it knows that it is unwanted
         return
     if process.exitcode is None:
-        process.terminate()
-        await asyncio.to_thread(process.join, END_GRACE_S)
-    if process.exitcode is None:
         process.kill()
-        await asyncio.to_thread(process.join)
-    process.close()
+        await asyncio.to_thread(process.join, END_GRACE_S)
+    with suppress(ValueError):  # its end is not known: the fork server does not say
+        process.close()
 
 
 @contextmanager

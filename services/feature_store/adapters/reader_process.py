@@ -10,6 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 import numpy as np
 import pyarrow as pa
 from millrace.runtime.errors import Unavailable
+from millrace.runtime.forks import end_with_parent
 
 from services.feature_store.domain.answers import Reading
 from services.feature_store.domain.pointintime import History, read_history
@@ -44,7 +45,8 @@ class ProcessReader:
         """As `HistoryReader.read`."""
         if self._pool is None:
             # Not forked: the parent has threads, and locks that a child would inherit locked.
-            self._pool = ProcessPoolExecutor(self._processes, multiprocessing.get_context("spawn"))
+            spawn = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self._processes, spawn, initializer=end_with_parent)
         try:
             return await asyncio.get_running_loop().run_in_executor(
                 self._pool, read_table, view, keys, moments_us, events, as_happened

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,13 +60,16 @@ class Moments:
 
 
 class Historian:
-    """Evaluates plans on history."""
+    """Evaluates plans on history; `hurry` lets the writer's events come at once, though they are being gathered."""
 
-    def __init__(self, store: HistoryStore, feeds: FeedBook, writer: HistoryWriter, wait_s: float) -> None:
+    def __init__(
+        self, store: HistoryStore, feeds: FeedBook, writer: HistoryWriter, wait_s: float, hurry: Callable[[], None]
+    ) -> None:
         self._store = store
         self._feeds = feeds
         self._writer = writer
         self._wait_s = wait_s
+        self._hurry = hurry
 
     def project(self, name: str) -> ProjectFeed:
         """Raises UnknownProject."""
@@ -85,6 +88,7 @@ class Historian:
             left_s = deadline - asyncio.get_running_loop().time()
             if left_s <= 0:
                 raise TooLate(f"history has come to {mark}; {as_of_us} was asked for")
+            self._hurry()
             await self._writer.moved(left_s)
 
     async def cells(

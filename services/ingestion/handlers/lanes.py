@@ -102,6 +102,7 @@ class Lane:
         self._last_us: dict[int, int] = {}
         self._is_certain = False
         self._task: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     @property
     def name(self) -> str:
@@ -117,8 +118,9 @@ class Lane:
         """Ends after the work that waits was done; what fails is told to its callers."""
         if self._task is None:
             return
+        self._is_closed = True
         try:
-            await self._submit(_Work(_future()))  # behind everything that waits
+            await self._enqueue(_Work(_future()))  # behind everything that waits
         except RoomError as error:
             log.warning("closing %s: %s", self._topic, error)
         self._task.cancel()
@@ -172,6 +174,11 @@ class Lane:
         )
 
     async def _submit(self, work: _Work) -> list[Outcome]:
+        if self._is_closed:
+            raise Unavailable(f"{self._topic} has just been closed by a new definition: repeat")
+        return await self._enqueue(work)
+
+    async def _enqueue(self, work: _Work) -> list[Outcome]:
         self._queue.append(work)
         self.waiting_events += len(work.events)
         self._wake.set()

@@ -159,18 +159,16 @@ class Ingestion:
         self.busy_requests += 1
         try:
             lanes = self._lanes[project]
-            refused = {
-                source: await self._refuse_unknown_source(project, source, events, origin)
-                for source, events in arrivals.items()
-                if source not in lanes
-            }
             judged = {
                 source: await self._judge_all(project, lanes[source].contract, clock, events)
                 for source, events in arrivals.items()
-                if source not in refused
+                if source in lanes
             }
             row, outcomes = await self.clocks.play(project, lease_id, now_us, judged, origin)
-            return row, [(outcomes | refused)[source] for source in arrivals]
+            for source, events in arrivals.items():
+                if source not in judged:
+                    outcomes[source] = await self._refuse_unknown_source(project, source, events, origin)
+            return row, [outcomes[source] for source in arrivals]
         finally:
             self.busy_requests -= 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 
@@ -14,16 +14,24 @@ NO_BOUND_US = 2**62
 
 
 class SpineHandler:
-    """Answers questions about labels."""
+    """Answers questions about labels; `hurry` lets the history's records come at once, though they are gathered."""
 
     def __init__(
-        self, book: LabelBook, history: History, projects: Projects, progress: HistoryHandler, *, deadline_s: float
+        self,
+        book: LabelBook,
+        history: History,
+        projects: Projects,
+        progress: HistoryHandler,
+        *,
+        deadline_s: float,
+        hurry: Callable[[], None],
     ) -> None:
         self._book = book
         self._history = history
         self._projects = projects
         self._progress = progress
         self._deadline_s = deadline_s
+        self._hurry = hurry
 
     async def spine(self, project: str, from_us: int, to_us: int, as_of_us: int, include_censored: bool) -> pa.Table:
         """As `Labeling.Spine`; 0 for no bound. Labels that are out but still on their way to the history are waited
@@ -31,6 +39,7 @@ class SpineHandler:
         self._projects.reading(project)
         as_of_us = as_of_us or NO_BOUND_US
         known_us = min(as_of_us, (await self._book.watermarks()).get(project, -1))
+        self._hurry()
         if not await self._progress.wait_for(project, known_us, self._deadline_s):
             raise NotCaughtUp(f"the label history of {project} has not reached {known_us} in {self._deadline_s:g} s")
         return await self._history.spine(project, from_us, to_us or NO_BOUND_US, as_of_us, include_censored)

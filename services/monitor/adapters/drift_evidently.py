@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from millrace.runtime.forks import ForkServer
+from millrace.runtime.forks import ForkFailed, ForkServer
 
 from services.monitor.errors import ReportFailed
 from services.monitor.ports import ReportVerdict
 
+WORK = "making-"
 NICENESS = 19  # a picture never takes a core from a decision
 
 
@@ -35,7 +37,9 @@ class EvidentlyReports:
             raise ReportFailed("no rows to compare")
         self._folder.mkdir(parents=True, exist_ok=True)
         body = {"reference": list(reference), "current": list(current), "texts": list(texts)}
-        with tempfile.TemporaryDirectory(dir=self._folder) as work:
+        for left in self._folder.glob(f"{WORK}*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=WORK, dir=self._folder) as work:
             rows, page, said = (Path(work) / name for name in ("rows.json", "page.html", "said.json"))
             rows.write_text(json.dumps(body), encoding="utf-8")
             verdict = await self._run(rows, page, said)
@@ -53,6 +57,8 @@ class EvidentlyReports:
             status = await self._forks.run(f"{__name__}:main", *words, deadline_s=self._deadline_s)
         except TimeoutError:
             raise ReportFailed(f"no report within {self._deadline_s:g} s") from None
+        except ForkFailed as error:
+            raise ReportFailed(str(error)) from error
         if status:
             raise ReportFailed(f"Evidently's process ended with status {status}")
         return _verdict(said)

@@ -16,7 +16,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "monitor.labels": ("labels",),
     "monitor.platform": tuple(PLATFORM),
 }
-# Rows that go to ClickHouse come in larger batches; nobody waits for a single one.
+# Rows that go to ClickHouse come in larger batches. On a replayed clock decisions rest on them, and a barrier hurries
+# them; on the wall clock a decision waits 5 s for what is under way. Somebody may wait for a single platform event.
 GATHER_MS = {"monitor.predictions": 500, "monitor.labels": 500, "monitor.platform": 50}
 
 

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from millrace.runtime.forks import ForkServer
+from millrace.runtime.forks import ForkFailed, ForkServer
 
 from services.trainer.domain.job import JobResult
 from services.trainer.errors import JobFailed
@@ -17,6 +17,8 @@ from services.trainer.ports import JobProgress
 log = logging.getLogger(__name__)
 
 JOB_MODULE = "services.trainer.entrypoints.job"
+# A job that only gates does without torch, so the steps import these when they need them.
+HEAVY_MODULES = ("services.trainer.adapters.network_torch", "services.trainer.adapters.graph_onnx")
 LOOK_AGAIN_S = 0.2
 MAX_REASON = 300
 
@@ -28,7 +30,7 @@ class ProcessJobs:
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         # Jobs use the CPU; without this torch looks for devices for a second.
         environment = {**dict.fromkeys(names, str(threads)), "CUDA_VISIBLE_DEVICES": ""}
-        self._forks = ForkServer([JOB_MODULE], nice=nice, environment=environment)
+        self._forks = ForkServer([JOB_MODULE, *HEAVY_MODULES], nice=nice, environment=environment)
         self._deadline_s = deadline_s
 
     def keep_ready(self) -> None:
@@ -44,15 +46,21 @@ class ProcessJobs:
         job = asyncio.ensure_future(self._forks.run(f"{JOB_MODULE}:main", str(folder), deadline_s=self._deadline_s))
         try:
             await _follow(job, folder / "progress.jsonl", on_progress)
-            status = await job
-        except TimeoutError:
-            raise JobFailed(f"the job took longer than {self._deadline_s:g} s") from None
+            status = await self._status(job)
         finally:
             job.cancel()
             await asyncio.wait([job])
         if status != 0 or not result.exists():
             raise JobFailed(f"the job ended with status {status}: {_last_words(folder / 'log.txt')}")
         return JobResult.from_json(result.read_text(encoding="utf-8"))
+
+    async def _status(self, job: asyncio.Future[int]) -> int:
+        try:
+            return await job
+        except TimeoutError:
+            raise JobFailed(f"the job took longer than {self._deadline_s:g} s") from None
+        except ForkFailed as error:
+            raise JobFailed(str(error)) from error
 
 
 async def _follow(job: asyncio.Future[int], path: Path, on_progress: Callable[[JobProgress], Awaitable[None]]) -> None:

@@ -12,9 +12,7 @@ import sys
 from pathlib import Path
 
 from services.trainer.adapters.checkpoints_safetensors import write_whole
-from services.trainer.entrypoints.job_steps import run, warm_up
-
-warm_up()
+from services.trainer.entrypoints.job_steps import run
 
 
 def main(name: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import json
 import logging
 import time
@@ -68,12 +67,6 @@ class Encoded:
     holdout: EncodedRows
     mean: float
     scale: float
-
-
-def warm_up() -> None:
-    """Imports what a training needs; torch alone takes seconds, and a job that only gates does without."""
-    importlib.import_module("services.trainer.adapters.network_torch")
-    importlib.import_module("services.trainer.adapters.graph_onnx")
 
 
 def run(folder: Path) -> JobResult:

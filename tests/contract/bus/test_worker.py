@@ -57,6 +57,36 @@ async def test_records_that_are_gathered_come_at_once_to_who_is_in_a_hurry(fabri
         assert [len(batch.records) for batch in sink.batches] == [1, 5]
 
 
+async def test_a_stop_and_a_new_member_while_records_are_gathered_lose_nothing(fabric: Fabric) -> None:
+    bus = fabric.bus()
+    topic = await fabric.topic(bus, partitions=2)
+    sinks = [Sink(), Sink()]
+    first, second = (worker_of(fabric, bus, sink, topic, gather_ms=600_000) for sink in sinks)
+
+    def handled() -> set[str]:
+        return {*sinks[0].texts, *sinks[1].texts}
+
+    async with running(first.run):
+        await bus.publish([message(topic, f"a{p}", partition=p) for p in (0, 1)])
+        await until(lambda: handled() == {"a0", "a1"}, 20)
+        async with running(second.run):
+            first.hurry()  # a member that rests leaves its group in its next poll at the latest
+            await until(lambda: first.assignment and second.assignment, 30)
+            await bus.publish([message(topic, f"b{p}", partition=p) for p in (0, 1)])
+
+            def all_came() -> bool:
+                first.hurry()
+                second.hurry()
+                return handled() == {"a0", "a1", "b0", "b1"}
+
+            await until(all_came, 20)
+    await bus.publish([message(topic, f"c{p}", partition=p) for p in (0, 1)])
+    third = Sink()
+    async with running(worker_of(fabric, bus, third, topic, gather_ms=600_000).run):
+        await until(lambda: len(third.records) >= 2, 20)
+    assert set(third.texts) == {"c0", "c1"}  # what was handled before a rest is committed before it
+
+
 async def test_killed_between_effects_and_commit_the_batch_comes_again(fabric: Fabric) -> None:
     bus = fabric.bus()
     topic = await fabric.topic(bus)

@@ -7,6 +7,8 @@ import pytest
 from aiokafka.partitioner import murmur2
 from millrace.bus.errors import BusUnavailable
 from millrace.definitions.model import Clock
+from millrace.runtime.definitions import Definition
+from millrace.runtime.errors import Unavailable
 from millrace.wire.common.v1.common_pb2 import ClockTick
 from millrace.wire.ingestion.v1.events_pb2 import Quarantined, ViolationWindow
 
@@ -19,7 +21,7 @@ from services.ingestion.errors import (
     UnknownProject,
     WallClock,
 )
-from tests.unit.ingestion.world import HEARTBEAT, HOUR, T0, World, incoming, project, reading
+from tests.unit.ingestion.world import HEARTBEAT, HOUR, SENSOR, T0, World, incoming, project, reading
 
 
 async def started(world, **how):
@@ -210,25 +212,31 @@ async def test_what_arrived_counts_in_the_window_that_the_move_closes(world):
 
 async def test_the_clock_does_not_move_past_what_could_not_be_published(world):
     plane, lease = await started(world)
-    publish = world.bus.publish
-
-    async def lost(messages):
-        raise BusUnavailable("away")
-
-    world.bus.publish = lost
+    world.broker.available = False
     arrivals = {"readings": [incoming(reading("s1", T0 + 5), "e", T0 + 60)]}
     for bound_us in (T0 + HOUR, T0 + 6 * HOUR):  # within a window, and at its end
         with pytest.raises(BusUnavailable):
             await plane.play("plant", lease, bound_us, arrivals)
         assert plane.now_us("plant") == T0
-    world.bus.publish = publish
+    world.broker.available = True
     _, ((outcome,),) = await plane.play("plant", lease, T0 + HOUR, arrivals)
     # The heartbeat may have arrived for all that is known: nothing behind it is visible before it.
     assert outcome.kind == "accepted" and [visible(r) for r in world.data()] == [T0 + HOUR]
     with pytest.raises(NoSuchLease):
-        await plane.play("plant", "another", T0 + 2 * HOUR, arrivals)
+        await plane.play("plant", "another", T0 + 2 * HOUR, {**arrivals, "unheard-of": [incoming(b"{}")]})
+    assert world.bus.records("quarantine") == []  # a call that is refused leaves nothing anywhere
     with pytest.raises(TooLarge):
         await plane.play("plant", lease, T0 + 2 * HOUR, {"readings": [incoming(b"{}")] * 10_001})
+
+
+async def test_a_lane_that_a_definition_closed_takes_nothing_any_more_and_says_so(world):
+    plane, lease = await started(world)
+    (lane,) = [lane for lane in plane.lanes_of("plant") if lane.name == "repairs"]
+    await plane.follow_definition("plant", Definition(2, "", project(sources=(SENSOR,))))
+    with pytest.raises(Unavailable, match="just been closed"):
+        await lane.append([], then_us=T0 + HOUR)
+    _, ((told,),) = await plane.play("plant", lease, T0 + HOUR, {"repairs": [incoming(b"{}", "r")]})
+    assert (told.kind, plane.now_us("plant")) == ("quarantined", T0 + HOUR)
 
 
 async def test_the_lease_is_single_names_its_holder_and_runs_out(world):

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -50,6 +52,45 @@ async def test_how_it_ended_is_told(tmp_path):
     assert await FORKS.run(f"{HERE}:fail", "x", deadline_s=60) == 1
     assert await FORKS.run(f"{HERE}:die", "x", deadline_s=60) == -signal.SIGKILL
     assert await FORKS.run(f"{HERE}:unheard_of", "x", deadline_s=60) == 1
+
+
+async def test_a_signal_to_the_whole_group_ends_neither_work_nor_server(tmp_path):
+    work = asyncio.create_task(FORKS.run(f"{HERE}:hang", str(tmp_path / "pid"), deadline_s=60))
+    await until(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text(), 30)
+    worker = psutil.Process(int((tmp_path / "pid").read_text()))
+    for process in (worker.parent(), worker):
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+    assert await FORKS.run(f"{HERE}:say", str(tmp_path / "next"), deadline_s=60) == 0
+    assert worker.is_running() and not work.done()
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    await until(lambda: not worker.is_running(), 10)
+
+
+async def test_a_server_that_died_is_named_and_started_again(tmp_path):
+    work = asyncio.create_task(FORKS.run(f"{HERE}:hang", str(tmp_path / "pid"), deadline_s=60))
+    await until(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text(), 30)
+    worker = psutil.Process(int((tmp_path / "pid").read_text()))
+    worker.parent().kill()
+    assert await work == 255  # what Python's fork server says where nobody knows the end
+    worker.kill()
+    assert await FORKS.run(f"{HERE}:say", str(tmp_path / "next"), deadline_s=60) == 0
+
+
+def test_libraries_that_break_when_imported_are_named(tmp_path):
+    (tmp_path / "broken.py").write_text("raise ValueError('another ABI')")
+    script = (
+        "import asyncio; from millrace.runtime.forks import *; "
+        f"asyncio.run(ForkServer(['broken']).run('{HERE}:say', '{tmp_path}/x', deadline_s=60))"
+    )
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path},
+        timeout=120, check=False,
+    )  # fmt: skip
+    assert "ForkFailed: no process could be forked" in said.stderr and "another ABI" in said.stderr
 
 
 async def test_what_takes_too_long_or_is_not_wanted_any_more_is_ended(tmp_path):

@@ -56,6 +56,31 @@ async def test_describe_health_and_readiness_agree(tmp_path):
     await stop(process, task)
 
 
+async def test_who_waits_for_rest_hurries_what_is_being_gathered(tmp_path):
+    asked = []
+
+    class Gathering:
+        handled_records = 0
+        lag_records = 0
+
+        async def learn_lag(self):
+            asked.append("lag")
+
+        def hurry(self):
+            asked.append("hurry")
+
+    process = RoomProcess("toy", RoomSettings(home=tmp_path))
+    process.status.consumes(Gathering())
+    task = await run(process)
+    async with open_channel(process.status.grpc_address) as channel:
+        stub = common_pb2_grpc.RoomStub(channel)
+        for how in ({}, {"hurry": True}, {"exact": True, "hurry": True}):
+            await stub.Describe(common_pb2.DescribeRequest(**how))
+            asked.append("|")
+    await stop(process, task)
+    assert asked == ["|", "hurry", "|", "hurry", "lag", "|"]
+
+
 async def test_errors_reach_http_with_their_code(tmp_path):
     process = RoomProcess("toy", RoomSettings(home=tmp_path))
 
