@@ -106,9 +106,11 @@ async def published_labels(stack, shop: Project) -> list[tuple[events_pb2.Label,
         if label is not None and label.key.project == shop.name:
             found.append((label, record.event))
 
-    follower = Follower(KafkaBus(stack.kafka, "labeling-test"), ["labels"], remember)
+    bus = KafkaBus(stack.kafka, "labeling-test")
+    follower = Follower(bus, ["labels"], remember)
     async with running(follower.run):
         await follower.wait_ready(20)
+    await bus.stop()
     return found
 
 
