@@ -1,4 +1,4 @@
-"""The HTTP door: events as one JSON object, an array or NDJSON, and files in bulk."""
+"""The HTTP door: events as one JSON object, an array, NDJSON or CloudEvents, and files in bulk."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from fastapi.requests import Request
 from millrace.runtime import auth
 
+from services.ingestion.entrypoints.cloudevents import is_cloudevent, read_cloudevents
 from services.ingestion.entrypoints.files import format_of, read_file, rows_aside
 from services.ingestion.entrypoints.rpc import origin
 from services.ingestion.errors import TooLarge
@@ -31,8 +32,11 @@ def router(plane: Ingestion, max_body_bytes: int, max_file_bytes: int) -> APIRou
     async def publish(project: str, source: str, request: Request) -> dict[str, Any]:
         auth.require("producer")
         body = await _body(request, max_body_bytes)
-        event_id = request.headers.get("idempotency-key", "")
-        events = split_events(body, request.headers.get("content-type", ""), event_id)
+        if is_cloudevent(request.headers):
+            events = read_cloudevents(request.headers, body)
+        else:
+            event_id = request.headers.get("idempotency-key", "")
+            events = split_events(body, request.headers.get("content-type", ""), event_id)
         return summary(await plane.publish(project, source, events, origin()))
 
     @routes.post("/files")

@@ -23,12 +23,14 @@ KEPT_BYTES = 64 * 1024  # of an oversized event, for a person to look at
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """One event as received: JSON bytes, or the decoded `value` of a file's row. Times are microseconds."""
+    """One event as received: JSON bytes, or a decoded `value` (a file's row, a CloudEvent's data). `type` is what its
+    producer says that it is (empty: what the source takes). Times are microseconds."""
 
     json: bytes = b""
     id: str = ""
     available_us: int = 0
     value: Any = _UNREADABLE
+    type: str = ""
 
 
 @dataclass(slots=True)
@@ -58,12 +60,19 @@ def judge(contract: Contract, event: Incoming, wanted_us: int, latest_us: int) -
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             refusal = Refusal((Violation("", "json", f"not JSON: {error}"),))
             return Judged(event.id or content_id(contract.source.name, payload), refusal, payload, None, wanted_us)
-    verdict = contract.check(value, latest_us)
+    verdict = _other_type(contract, event) or contract.check(value, latest_us)
     body = _encode(verdict.columns) if isinstance(verdict, Row) else payload or _encode(value)
     # The key travels three times: in the JSON, as the message's key and as its subject.
     if len(body) + (2 * len(verdict.key.encode()) if isinstance(verdict, Row) else 0) > MAX_EVENT_BYTES:
         return oversized(contract.source.name, Incoming(payload or body, event.id), wanted_us)
     return Judged(event.id or content_id(contract.source.name, body), verdict, body, value, wanted_us)
+
+
+def _other_type(contract: Contract, event: Incoming) -> Refusal | None:
+    taken = contract.source.event_type
+    if event.type in ("", taken):
+        return None
+    return Refusal((Violation("", "event_type", f"{contract.source.name} takes {taken}, not {event.type}"),))
 
 
 def oversized(source: str, event: Incoming, wanted_us: int) -> Judged:

@@ -8,6 +8,8 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from cloudevents.core.bindings.http import to_binary_event, to_structured_event
+from cloudevents.core.v1.event import CloudEvent
 from millrace.bus.events import Event, Message
 from millrace.bus.memory import MemoryBroker, MemoryBus
 from millrace.client.errors import CallFailed
@@ -23,7 +25,7 @@ from millrace.wire.registry.v1.events_pb2 import DefinitionPublished
 from services.ingestion.bootstrap import build
 from services.ingestion.settings import Settings
 from tests.support.poll import until
-from tests.unit.ingestion.world import HEARTBEAT, HOUR, T0, project, reading
+from tests.unit.ingestion.world import HEARTBEAT, HOUR, SENSOR, T0, project, reading
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -126,6 +128,68 @@ async def test_http_takes_one_event_an_array_and_lines(room):
         broken = (await client.post("/events", content=b"[{]", headers={"content-type": "application/json"})).json()
         assert broken["verdicts"][0]["reason"].startswith("not JSON")
         assert (await client.post(f"{room.http}/v1/nobody/x/events", json={})).status_code == 404
+
+
+def cloudevent(number, data=None, **more):
+    attributes = {"id": f"c{number}", "source": "/plants/7", "type": SENSOR.event_type, **more}
+    return CloudEvent(attributes, reading("s1", T0 + number) if data is None else data)
+
+
+async def test_cloudevents_come_in_all_three_modes_of_the_http_binding(room):
+    async with httpx.AsyncClient(base_url=f"{room.http}/v1/live/readings") as client:
+
+        async def post(message):
+            return await client.post("/events", headers=message.headers, content=message.body)
+
+        assert (await post(to_binary_event(cloudevent(1)))).json()["accepted"] == 1
+        assert (await post(to_structured_event(cloudevent(2)))).json()["accepted"] == 1
+        batch = b"[" + b",".join(to_structured_event(cloudevent(n)).body for n in (1, 3)) + b"]"
+        kind = {"content-type": "application/cloudevents-batch+json; charset=UTF-8"}
+        answer = (await client.post("/events", content=batch, headers=kind)).json()
+        assert (answer["accepted"], answer["duplicates"]) == (1, 1)
+        # Another producer's event of the same id is another event.
+        assert (await post(to_binary_event(cloudevent(1, source="/plants/8")))).json()["accepted"] == 1
+        assert {r.event.id for r in room.data(name="live")} == {
+            "/plants/7#c1",
+            "/plants/7#c2",
+            "/plants/7#c3",
+            "/plants/8#c1",
+        }
+        other = (await post(to_structured_event(cloudevent(4, type="plant.repair.done")))).json()["verdicts"][0]
+        assert (other["outcome"], other["reason"]) == (
+            "quarantined",
+            "readings takes plant.reading.taken, not plant.repair.done",
+        )
+        text = cloudevent(5, "not JSON", datacontenttype="text/plain")
+        assert (await post(to_binary_event(text))).json()["verdicts"][0]["reason"].startswith("not JSON")
+        encoded = cloudevent(6, b'{"sensor":"s9","at":%d}' % T0)
+        assert (await post(to_structured_event(encoded))).json()["accepted"] == 1
+
+
+async def test_a_cloudevent_may_claim_its_availability(room):
+    async with httpx.AsyncClient(base_url=f"{room.http}/v1/plant/readings") as client:
+        message = to_binary_event(cloudevent(5, availableus=str(T0 + 60)))
+        assert (await client.post("/events", headers=message.headers, content=message.body)).json()["accepted"] == 1
+        assert [int(r.header("visible_us")) for r in room.data()] == [T0 + 60]
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "reason"),
+    [
+        ({"ce-specversion": "1.0", "ce-id": "1", "ce-type": "t"}, b"{}", "source"),
+        ({"ce-specversion": "1.0", "ce-id": "1", "ce-type": "t", "ce-source": "/", "ce-time": "noon"}, b"{}", "no Cl"),
+        ({"content-type": "application/cloudevents+json"}, b"{", "the event is no CloudEvent"),
+        ({"content-type": "application/cloudevents+json"}, b"[]", "the event is no CloudEvent"),
+        ({"content-type": "application/cloudevents+avro"}, b"", "not as application/cloudevents+avro"),
+        ({"content-type": "application/cloudevents-batch+json"}, b"{}", "is a JSON array"),
+        ({"content-type": "application/cloudevents-batch+json"}, b'[{"id":"1"}]', "event 0 of the batch"),
+    ],
+)
+async def test_what_is_no_cloudevent_is_refused_as_a_whole_and_named(room, headers, body, reason):
+    async with httpx.AsyncClient(base_url=f"{room.http}/v1/live/readings") as client:
+        answer = await client.post("/events", headers=headers, content=body)
+        assert answer.status_code == 400 and reason in answer.json()["error"]
+    assert room.data(name="live") == [] and room.bus.records("quarantine") == []
 
 
 async def test_files_of_three_formats_become_the_same_events(room, tmp_path):
