@@ -3,7 +3,9 @@
 ClientError
 ├── RoomUnknown      no running room of that name was found
 ├── CallFailed       a room answered with an error, or not at all within the deadline
-├── BadRecording  a file of recorded events cannot be read
+├── SpoolFull        events wait on disk for the platform, and there is no room for more
+├── SpoolTaken       another producer has the spool's file
+├── BadRecording     a file of recorded events cannot be read
 └── NotQuiet         the platform did not come to rest before the deadline
 """
 
@@ -30,6 +32,14 @@ class CallFailed(ClientError):
 
 class NotQuiet(ClientError):
     """The platform did not come to rest before the deadline; the text names the rooms that lag."""
+
+
+class SpoolFull(ClientError):
+    """Events wait on disk for the platform, and there is no room for more: these were not taken."""
+
+
+class SpoolTaken(ClientError):
+    """Another producer has the spool's file."""
 
 
 class BadRecording(ClientError):

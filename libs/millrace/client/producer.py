@@ -1,35 +1,47 @@
-"""Publish data events and know that they are safe: accepted means acknowledged by the broker."""
+"""Publish data events and know that they are safe: accepted means acknowledged by the broker, spooled on the disk."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 import msgspec
 
 from millrace.client.calls import call_with_retries
+from millrace.client.errors import CallFailed
+from millrace.client.spool import MAX_BYTES, Spool
 from millrace.runtime.channels import open_channel
 from millrace.wire.ingestion.v1 import service_pb2, service_pb2_grpc
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 JsonEvent = bytes | str | Mapping[str, Any] | service_pb2.DataEvent
 BATCH_EVENTS = 500  # about 150 kB of JSON: large enough to hide the round trip, small enough to answer soon
+DEADLINE_S = 60.0
+SPOOL_AFTER_S = 2.0  # with a spool: what the platform has not taken by then goes to the disk
+LONGEST_PAUSE_S = 30.0  # between attempts to hand over what waits on the disk
+_AWAY = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")
 MAX_IN_FLIGHT = 8  # batches of one producer on the way at once; the next `publish` waits
 
 
 @dataclass(slots=True)
 class PublishResult:
-    """Counts, and a verdict for each event that was not plainly accepted, in the order published."""
+    """Counts, and a verdict for each event that was not plainly accepted, in the order published. What was `spooled`
+    has no verdict yet."""
 
     accepted: int = 0
     duplicates: int = 0
     quarantined: int = 0
+    spooled: int = 0
     verdicts: list[service_pb2.Verdict] = field(default_factory=list)
 
     @property
@@ -57,19 +69,44 @@ class Producer:
 
     Batches of one `publish` call go one after the other, so events of one key keep their order; calls for different
     sources may run at once.
+
+    With a folder for `spool`, what the platform does not take within `deadline_s` is written to a file there and handed
+    over, in its order, when the platform is back, by this producer or by the next one on the same folder: nothing is
+    lost while the platform is away. A spooled event without `available_us` becomes visible when it is handed over.
+    `handed_over` counts what became of them, `problem` says why the platform does not take them. Raises SpoolTaken when
+    another producer has the folder.
     """
 
     def __init__(
-        self, address: str, project: str, *, batch_events: int = BATCH_EVENTS, deadline_s: float = 60.0, token: str = ""
+        self,
+        address: str,
+        project: str,
+        *,
+        batch_events: int = BATCH_EVENTS,
+        deadline_s: float | None = None,
+        token: str = "",
+        spool: Path | None = None,
+        spool_max_bytes: int = MAX_BYTES,
     ) -> None:
         self._channel = open_channel(address, token=token)
         self._stub: Any = service_pb2_grpc.IngestionStub(self._channel)
         self._project = project
         self._batch_events = batch_events
-        self._deadline_s = deadline_s
+        self._deadline_s = deadline_s if deadline_s is not None else SPOOL_AFTER_S if spool else DEADLINE_S
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._spool = Spool(spool / f"{project}.db", spool_max_bytes) if spool else None
+        self._spooled, self._empty = asyncio.Event(), asyncio.Event()
+        self._emptying: asyncio.Task[None] | None = None
+        self.handed_over = PublishResult()
+        self.problem = ""
+
+    @property
+    def waiting(self) -> int:
+        """Events on the disk that the platform has not taken yet."""
+        return self._spool.waiting if self._spool else 0
 
     async def __aenter__(self) -> Producer:
+        self._hand_over()
         return self
 
     async def __aexit__(
@@ -78,16 +115,78 @@ class Producer:
         await self.close()
 
     async def publish(self, source: str, events: Iterable[JsonEvent]) -> PublishResult:
-        """Publishes events of one source; waits while too many batches are on the way. Raises CallFailed."""
+        """Publishes events of one source; waits while too many batches are on the way. Raises CallFailed, SpoolFull."""
         result = PublishResult()
         waiting = iter(events)
         while batch := [_data_event(event) for event in islice(waiting, self._batch_events)]:
-            result.add(await self._send(source, batch))
+            if self.waiting:  # behind those that came before
+                self._put_aside(source, batch, result)
+                continue
+            try:
+                result.add(await self._send(source, batch))
+            except CallFailed as error:
+                if self._spool is None or error.code not in _AWAY:
+                    raise
+                self._put_aside(source, batch, result)
         return result
 
+    async def flush(self, deadline_s: float) -> bool:
+        """Whether the platform took everything that waited on the disk, within the deadline."""
+        self._hand_over()
+        try:
+            async with asyncio.timeout(deadline_s):
+                while self.waiting:
+                    await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True
+
     async def close(self) -> None:
-        """Closes the channel."""
+        """Closes the channel; what waits on the disk stays there."""
+        if self._emptying is not None:
+            self._emptying.cancel()
+            await asyncio.wait([self._emptying])
         await self._channel.close(None)
+        if self._spool is not None:
+            self._spool.close()
+
+    def _put_aside(self, source: str, batch: list[service_pb2.DataEvent], result: PublishResult) -> None:
+        assert self._spool is not None
+        self._spool.add(source, batch)
+        result.spooled += len(batch)
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Sees to it that somebody hands over what waits on the disk, if anything does."""
+        if not self.waiting:
+            return
+        self._empty.clear()
+        self._spooled.set()
+        if self._emptying is not None and self._emptying.done():
+            self._emptying.result()  # it only ends by a failure of the disk
+        if self._emptying is None:
+            self._emptying = asyncio.create_task(self._empty_spool(), name="millrace spool")
+
+    async def _empty_spool(self) -> None:
+        assert self._spool is not None
+        pause_s = SPOOL_AFTER_S / 4
+        while True:
+            await self._spooled.wait()
+            head = self._spool.head(self._batch_events)
+            if head is None:
+                self._spooled.clear()
+                self._empty.set()
+                continue
+            try:
+                self.handed_over.add(await self._send(head.source, head.events))
+            except CallFailed as error:
+                self.problem = str(error)
+                log.warning("%d events wait on the disk: %s", self.waiting, error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                continue
+            self._spool.remove(head)
+            self.problem, pause_s = "", SPOOL_AFTER_S / 4
 
     async def _send(self, source: str, batch: list[service_pb2.DataEvent]) -> service_pb2.PublishReply:
         request = service_pb2.PublishRequest(project=self._project, source=source, events=batch)
@@ -118,6 +217,15 @@ class SyncProducer:
         """As Producer.publish, blocking."""
         return self._wait(self._producer.publish(source, events))
 
+    @property
+    def waiting(self) -> int:
+        """As Producer.waiting."""
+        return self._producer.waiting
+
+    def flush(self, deadline_s: float) -> bool:
+        """As Producer.flush, blocking."""
+        return self._wait(self._producer.flush(deadline_s))
+
     def close(self) -> None:
         """Closes the channel and ends the thread."""
         self._wait(self._producer.close())
@@ -141,7 +249,7 @@ async def producers(address: str, project: str, count: int, **options: Any) -> A
 
 
 async def _make(address: str, project: str, options: dict[str, Any]) -> Producer:
-    return Producer(address, project, **options)
+    return await Producer(address, project, **options).__aenter__()
 
 
 def _data_event(event: JsonEvent) -> service_pb2.DataEvent:
