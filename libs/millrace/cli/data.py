@@ -13,7 +13,7 @@ from typing import IO, Annotated, Any
 import typer
 
 from millrace.cli.errors import CliError
-from millrace.cli.options import DEFAULT_HOME, AsJson, Home, Project
+from millrace.cli.options import DEFAULT_HOME, AsJson, Home, Project, time_of
 
 app = typer.Typer()
 
@@ -83,7 +83,7 @@ def predict(
     from millrace.wire.inference.v1 import service_pb2 as wire
 
     row = common_pb2.Row(columns=dict(_column(text) for text in column or []))
-    items = [wire.PredictItem(entity=entity, moment_us=_moment_us(moment), request=row) for entity in entities]
+    items = [wire.PredictItem(entity=entity, moment_us=time_of(moment, "--moment"), request=row) for entity in entities]
     with stub(home, "inference") as inference:
         reply = inference.Predict(wire.PredictRequest(project=project, items=items))
     if as_json:
@@ -219,20 +219,6 @@ def _outcome(verdict: Any) -> str:
 
 def _verdict(verdict: Any) -> dict[str, str]:
     return {"id": verdict.id, "field": verdict.field, "reason": verdict.reason}
-
-
-def _moment_us(text: str) -> int:
-    from datetime import UTC, datetime
-
-    if not text:
-        return 0
-    if text.isdigit():
-        return int(text)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise CliError(f"--moment {text}: {error}") from error
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000)
 
 
 def _column(text: str) -> tuple[str, Any]:

@@ -6,12 +6,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from millrace.cli.errors import CliError
 from millrace.cli.places import require_room
+
+if TYPE_CHECKING:
+    from millrace.definitions.model import Project
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 CALL_TIMEOUT_S = 30.0
@@ -100,3 +103,25 @@ def _service(room: str) -> Any:
 
     module = import_module(f"millrace.wire.{room}.v1.service_pb2_grpc")
     return getattr(module, "".join(word.capitalize() for word in room.split("_")) + "Stub")
+
+
+def definition(home: Path, project: str) -> Project:
+    """The project's running definition."""
+    from millrace.definitions import from_canonical_json
+    from millrace.wire.registry.v1 import service_pb2
+
+    with stub(home, "registry") as registry:
+        published = registry.GetDefinition(service_pb2.GetDefinitionRequest(project=project))
+    return from_canonical_json(published.canonical_json)
+
+
+def clock_us(home: Path, project: str) -> int:
+    """Where the project's clock stands; 0 when it never moved."""
+    from millrace.wire.common.v1 import common_pb2
+
+    address = require_room(home, "ingestion").grpc
+    with room_stub(address) as room:
+        try:
+            return int(room.Describe(common_pb2.DescribeRequest()).watermarks_us[project])
+        except grpc.RpcError as error:
+            raise explain(error, "ingestion", address) from error

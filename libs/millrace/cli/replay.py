@@ -63,21 +63,22 @@ def replay(
 
 async def _replay(home: Path, project: str, file: Path, pace: Pace, free_running: bool) -> Outcome:
     from millrace.cli.output import when
+    from millrace.cli.remote import clock_us, definition
     from millrace.client.playback import Hooks, Playback
     from millrace.client.recording import read_recording
 
     bounds = _bounds(file)
     first_us = (bounds[0] - 1) // pace.slice_us * pace.slice_us
     end_us = -(-bounds[1] // pace.slice_us) * pace.slice_us
-    addresses, definition = _addresses(home), _definition(home, project)
+    addresses, running = _addresses(home), definition(home, project)
     # Down to its slice: what of a slice came before the clock is sent again, and known again by its id.
-    start_us = min(max(first_us, _clock_us(home, project) // pace.slice_us * pace.slice_us), end_us)
+    start_us = min(max(first_us, clock_us(home, project) // pace.slice_us * pace.slice_us), end_us)
     if start_us > first_us:
         typer.echo(f"{project} has come to {when(start_us)}: the replay goes on from there", err=True)
     with _Bar(project, start_us, end_us) as bar:
         playback = Playback(
             addresses,
-            definition,
+            running,
             read_recording(file),
             pace=pace,
             hooks=Hooks(on_progress=bar.show),
@@ -94,32 +95,6 @@ def _addresses(home: Path) -> Addresses:
 
     places = [room(home, name) for name in ROOMS]
     return Addresses({place.name: RoomAddress(place.grpc, place.http, place.pid) for place in places if place.grpc})
-
-
-def _definition(home: Path, project: str) -> Any:
-    from millrace.cli.remote import stub
-    from millrace.definitions import from_canonical_json
-    from millrace.wire.registry.v1 import service_pb2
-
-    with stub(home, "registry") as registry:
-        published = registry.GetDefinition(service_pb2.GetDefinitionRequest(project=project))
-    return from_canonical_json(published.canonical_json)
-
-
-def _clock_us(home: Path, project: str) -> int:
-    """Where the project's clock stands; 0 when it never moved."""
-    import grpc
-
-    from millrace.cli.places import require_room
-    from millrace.cli.remote import explain, room_stub
-    from millrace.wire.common.v1 import common_pb2
-
-    address = require_room(home, "ingestion").grpc
-    with room_stub(address) as room:
-        try:
-            return int(room.Describe(common_pb2.DescribeRequest()).watermarks_us[project])
-        except grpc.RpcError as error:
-            raise explain(error, "ingestion", address) from error
 
 
 def _bounds(file: Path) -> tuple[int, int]:
