@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from millrace.bus.backoff import Backoff
 from millrace.bus.draining import finish_in_hand, stop_if_cancelled
 from millrace.bus.effects import Effects, handed_back
-from millrace.bus.errors import BusUnavailable, OffsetsLost, policy_of
+from millrace.bus.errors import BusUnavailable, MessageTooLarge, OffsetsLost, policy_of
 from millrace.bus.events import Batch, TopicPartition
 from millrace.bus.ports import Bus, Subscription
 from millrace.bus.topics import load_topics, retry_topic
@@ -207,12 +207,15 @@ class Worker:
                 await self._pause(backoff, error)
 
     async def _work(self, batches: list[Batch]) -> None:
+        parts = [part for batch in batches for part in handed_back(batch, self._room) if part.topic in self._topics]
         effects = Effects(self._room, self._now_us)
-        for batch in batches:
-            for part in handed_back(batch, self._room):
-                if part.topic in self._topics:
-                    await self._take_effect(part, effects)  # 1. effects
-        await self._produce(effects)  # 2. produce
+        for part in parts:
+            await self._take_effect(part, effects)  # 1. effects
+        try:
+            await self._produce(effects)  # 2. produce
+        except MessageTooLarge:
+            for part in parts:
+                await self._produce_alone(part)
         self.handled_records += sum(len(batch.records) for batch in batches)
         done = {(batch.topic, batch.partition): batch.last_offset + 1 for batch in batches}
         self._next.update(done)
@@ -255,6 +258,23 @@ class Worker:
         middle = len(batch.records) // 2
         for half in (batch.cut(0, middle), batch.cut(middle, len(batch.records))):
             await self._take_effect(half, effects, spent_attempts=attempts)
+
+    async def _produce_alone(self, batch: Batch) -> None:
+        """Of messages refused together: each batch's by themselves, down to the record whose own is too large.
+        That one goes to the dead letters; the others are handled again, and their messages keep their ids."""
+        effects = Effects(self._room, self._now_us)
+        await self._take_effect(batch, effects)
+        try:
+            await self._produce(effects)
+        except MessageTooLarge as error:
+            if len(batch.records) > 1:
+                middle = len(batch.records) // 2
+                for half in (batch.cut(0, middle), batch.cut(middle, len(batch.records))):
+                    await self._produce_alone(half)
+                return
+            refused = Effects(self._room, self._now_us)
+            refused.reject(batch.records[0], type(error).__name__, str(error))
+            await self._produce(refused)
 
     async def _produce(self, effects: Effects) -> None:
         backoff = Backoff()
