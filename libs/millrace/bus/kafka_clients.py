@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -29,6 +29,7 @@ from aiokafka.errors import (
 from millrace.bus.errors import BusUnavailable, MessageTooLarge, OffsetsLost
 from millrace.bus.events import Batch, Record
 from millrace.bus.events import TopicPartition as Place
+from millrace.bus.gathering import Gatherer
 
 log = logging.getLogger(__name__)
 
@@ -106,52 +107,6 @@ def _to_record(record: ConsumerRecord) -> Record:
         data=record.value or b"",
         timestamp_ms=record.timestamp,
     )
-
-
-class Gatherer:
-    """Lets records come together: partitions that gave some rest for `gather_ms`, and then give at once what came
-    meanwhile. Unlike the broker's own way (`fetch.min.bytes`) it can be cut short, and the first record after a pause
-    comes without delay."""
-
-    def __init__(self, gather_ms: int) -> None:
-        self._gather_s = gather_ms / 1000
-        self._until_s = 0.0
-        self._hurried = asyncio.Event()
-        self._assigned: frozenset[TopicPartition] = frozenset()
-        self._read: dict[TopicPartition, int] = {}
-
-    def hurry(self) -> None:
-        """Let the rest that is going on, or else the next one, end at once."""
-        self._hurried.set()
-
-    def begin(
-        self, consumer: AIOKafkaConsumer, polled: Mapping[TopicPartition, Sequence[ConsumerRecord]], max_records: int
-    ) -> None:
-        """Lets the partitions rest from now on, unless one of them is known to hold more than was polled, or nothing is
-        known of it yet."""
-        if not self._gather_s or not polled:
-            return
-        if self._assigned != consumer.assignment():
-            self._assigned, self._read = consumer.assignment(), {}
-        self._read |= {place: records[-1].offset + 1 for place, records in polled.items()}
-        if sum(map(len, polled.values())) < max_records and all(self._is_read(consumer, p) for p in self._assigned):
-            self._until_s = time.monotonic() + self._gather_s
-            consumer.pause(*self._assigned)
-
-    def _is_read(self, consumer: AIOKafkaConsumer, place: TopicPartition) -> bool:
-        end = consumer.highwater(place)
-        return end is not None and self._read.get(place, end) >= end
-
-    async def end(self, consumer: AIOKafkaConsumer) -> None:
-        """Returns when the rest is over, with the partitions awake."""
-        left_s = self._until_s - time.monotonic()
-        if left_s > 0:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(left_s):
-                    await self._hurried.wait()
-        self._until_s = 0.0
-        self._hurried.clear()
-        consumer.resume(*consumer.paused())
 
 
 class Ends:
