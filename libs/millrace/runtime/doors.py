@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 
 from millrace.runtime import auth, trace
 from millrace.runtime.auth import COOKIE, Authenticator
-from millrace.runtime.errors import Exhausted, RoomError, Unauthenticated
+from millrace.runtime.errors import Exhausted, RoomError, Unauthenticated, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -35,16 +35,31 @@ _OPEN_GRPC = "/grpc.health.v1.Health/"
 _OPEN_HTTP = ("/healthz", "/readyz", "/static/")
 
 Scope = MutableMapping[str, Any]
+Fail = Callable[[grpc.aio.ServicerContext[Any, Any], RoomError], Awaitable[None]]
 
 
-def grpc_errors(authenticator: Authenticator | None = None) -> grpc.aio.ServerInterceptor[Any, Any]:
-    """The interceptor of every room's gRPC server; without an authenticator everybody is `local`."""
-    return _Door(authenticator or Authenticator({}))
+Informed = Callable[[], bool]
+
+
+def always() -> bool:
+    """Of a door whose room has nothing to read before it can answer."""
+    return True
+
+
+def grpc_errors(
+    authenticator: Authenticator | None = None, is_informed: Informed = always
+) -> grpc.aio.ServerInterceptor[Any, Any]:
+    """The interceptor of every room's gRPC server; without an authenticator everybody is `local`.
+
+    Before the room `is_informed`, not to know something means nothing: UNAVAILABLE instead of NOT_FOUND.
+    """
+    return _Door(authenticator or Authenticator({}), is_informed)
 
 
 class _Door(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
-    def __init__(self, authenticator: Authenticator) -> None:
+    def __init__(self, authenticator: Authenticator, is_informed: Informed) -> None:
         self._authenticator = authenticator
+        self._is_informed = is_informed
 
     async def intercept_service(self, continuation: Callable[..., Awaitable[Any]], details: Any) -> Any:
         handler = await continuation(details)
@@ -57,38 +72,48 @@ class _Door(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in
             if not details.method.startswith(_OPEN_GRPC):
                 auth.enter(self._authenticator.identify(str(metadata.get("authorization", ""))))
 
-        return _wrap(handler, enter, details.method)
+        async def fail(context: grpc.aio.ServicerContext[Any, Any], error: RoomError) -> None:
+            await _abort(context, as_known(error, self._is_informed), details.method)
+
+        return _wrap(handler, enter, fail)
 
 
-def _wrap(handler: Any, enter: Callable[[], None], method: str) -> Any:
+def as_known(error: RoomError, is_informed: Informed) -> RoomError:
+    """`error`, or that it is too early to say so."""
+    if error.code == "not_found" and not is_informed():
+        return Unavailable(f"this room is starting and does not know everything yet: {error}")
+    return error
+
+
+def _wrap(handler: Any, enter: Callable[[], None], fail: Fail) -> Any:
     """The same handler behind `enter` and the error map, whatever its streaming kind."""
     if handler.response_streaming:
         inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
         make = (
             grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
         )
-        wrapped: Any = _streaming(inner, enter, method)
+        wrapped: Any = _streaming(inner, enter, fail)
     else:
         inner = handler.stream_unary if handler.request_streaming else handler.unary_unary
         make = (
             grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
         )
-        wrapped = _unary(inner, enter, method)
+        wrapped = _unary(inner, enter, fail)
     return make(wrapped, handler.request_deserializer, handler.response_serializer)
 
 
-def _unary(inner: Callable[..., Any], enter: Callable[[], None], method: str) -> Callable[..., Awaitable[Any]]:
+def _unary(inner: Callable[..., Any], enter: Callable[[], None], fail: Fail) -> Callable[..., Awaitable[Any]]:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
             enter()
             return await inner(request, context)
         except RoomError as error:
-            await _abort(context, error, method)
+            await fail(context, error)
 
     return call
 
 
-def _streaming(inner: Callable[..., Any], enter: Callable[[], None], method: str) -> Callable[..., AsyncIterator[Any]]:
+def _streaming(inner: Callable[..., Any], enter: Callable[[], None], fail: Fail) -> Callable[..., AsyncIterator[Any]]:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         try:
             enter()
@@ -99,7 +124,7 @@ def _streaming(inner: Callable[..., Any], enter: Callable[[], None], method: str
             else:
                 await replies  # a servicer that writes through its context
         except RoomError as error:
-            await _abort(context, error, method)
+            await fail(context, error)
 
     return call
 
@@ -117,11 +142,12 @@ def _report(error: RoomError, where: str) -> None:
     log.log(level, "%s: %s: %s", where, error.code, error, exc_info=None if known else error)
 
 
-def install_http_errors(app: FastAPI, authenticator: Authenticator) -> None:
-    """Identity, trace and error map for every HTTP route of the app."""
+def install_http_errors(app: FastAPI, authenticator: Authenticator, is_informed: Informed = always) -> None:
+    """Identity, trace and error map for every HTTP route of the app; `is_informed` as for `grpc_errors`."""
 
     @app.exception_handler(RoomError)
     async def explain(request: Request, error: RoomError) -> JSONResponse:
+        error = as_known(error, is_informed)
         _report(error, request.url.path)
         return http_error(error)
 

@@ -128,7 +128,7 @@ class RoomProcess:
 
     def _application(self) -> FastAPI:
         app = FastAPI(title=f"millrace {self.name}", docs_url=None, redoc_url=None)
-        install_http_errors(app, self._authenticator)
+        install_http_errors(app, self._authenticator, self.status.has_been_ready)
         install_metrics(app, self.status)
 
         @app.get("/healthz", include_in_schema=False)

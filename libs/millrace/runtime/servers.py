@@ -54,7 +54,9 @@ class GrpcListener:
     def __init__(self, settings: RoomSettings, authenticator: Authenticator, status: StatusBoard) -> None:
         self._settings = settings
         self._status = status
-        self._server = grpc.aio.server(interceptors=(grpc_errors(authenticator),), options=_OPTIONS)
+        self._server = grpc.aio.server(
+            interceptors=(grpc_errors(authenticator, status.has_been_ready),), options=_OPTIONS
+        )
         self._health: Any = None
         self.address = ""
 

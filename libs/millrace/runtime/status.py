@@ -47,6 +47,7 @@ class StatusBoard:
         self.http_address = ""
         self.started = False
         self.draining = False
+        self._has_been_ready = False
         self._counts: dict[str, list[Count]] = {
             k: [] for k in ("lag", "deferred", "unpublished", "busy", "handled", "dead_letters")
         }
@@ -129,6 +130,11 @@ class StatusBoard:
                 lines.append(f"{name}: {text}")
                 ready = ready and degrades_only
         return ready, lines
+
+    def has_been_ready(self) -> bool:
+        """Whether the room was ready once: then it has read what it follows, and knows what there is."""
+        self._has_been_ready = self._has_been_ready or self.reasons()[0]
+        return self._has_been_ready
 
     def snapshot(self) -> common_pb2.RoomStatus:
         """Everything, as the wire has it."""

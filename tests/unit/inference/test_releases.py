@@ -130,9 +130,8 @@ async def test_an_epoch_that_is_not_newer_is_ignored(shop):
         project=PROJECT, model=MODEL, epoch=1, salt="s", variants=[shop.variant(3, linear(5.0))]
     )
     await shop.publish("models.releases", MODEL, old)
-    await until(lambda: shop.parts.releases.handled_records == 3)
-    await asyncio.sleep(0)
-    assert shop.served_epoch() == 2 and shop.parts.releases.busy == 0
+    await until(lambda: shop.parts.releases.handled_records == 3 and shop.parts.releases.busy == 0)
+    assert shop.served_epoch() == 2
 
 
 async def test_versions_that_left_the_plan_are_dropped_with_their_labels_and_files(shop):

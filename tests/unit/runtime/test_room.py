@@ -12,10 +12,12 @@ import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from millrace.runtime.channels import open_channel
-from millrace.runtime.errors import ConfigurationError, DataLoss, Exhausted, Policy, Unavailable
+from millrace.runtime.errors import ConfigurationError, DataLoss, Exhausted, NotFound, Policy, Unavailable
 from millrace.runtime.room import RoomProcess
 from millrace.runtime.settings import RoomSettings
 from millrace.wire.common.v1 import common_pb2, common_pb2_grpc
+from millrace.wire.ingestion.v1 import service_pb2 as ingestion_pb2
+from millrace.wire.ingestion.v1 import service_pb2_grpc as ingestion_grpc
 
 from tests.support.poll import until
 
@@ -79,6 +81,37 @@ async def test_who_waits_for_rest_hurries_what_is_being_gathered(tmp_path):
             asked.append("|")
     await stop(process, task)
     assert asked == ["|", "hurry", "|", "hurry", "lag", "|"]
+
+
+async def test_a_room_that_is_starting_does_not_say_that_something_is_not_there(tmp_path):
+    process = RoomProcess("toy", RoomSettings(home=tmp_path))
+    trouble = ["not caught up"]
+    process.status.problem("definitions", lambda: trouble[0])
+
+    class Door(ingestion_grpc.IngestionServicer):
+        async def Publish(self, request, context):
+            raise NotFound("no project p")
+
+    process.add_grpc(lambda server: ingestion_grpc.add_IngestionServicer_to_server(Door(), server))
+
+    @process.http.get("/p")
+    async def missing():
+        raise NotFound("no project p")
+
+    async def ask():
+        async with open_channel(process.status.grpc_address) as channel, httpx.AsyncClient() as client:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await ingestion_grpc.IngestionStub(channel).Publish(ingestion_pb2.PublishRequest())
+            status = (await client.get(f"http://{process.status.http_address}/p")).status_code
+        return caught.value.code(), status
+
+    task = await run(process)
+    assert await ask() == (grpc.StatusCode.UNAVAILABLE, 503)
+    trouble[0] = ""
+    assert await ask() == (grpc.StatusCode.NOT_FOUND, 404)
+    trouble[0] = "the broker is away"
+    assert await ask() == (grpc.StatusCode.NOT_FOUND, 404)  # what it knew it knows
+    await stop(process, task)
 
 
 async def test_errors_reach_http_with_their_code(tmp_path):
