@@ -226,7 +226,8 @@ async def ask_online(address: str, project: str, entities: list[str], at_us: int
         try:
             return await stub.GetOnline(request, timeout=30)
         except grpc.aio.AioRpcError as error:
-            assert error.code() is not grpc.StatusCode.NOT_FOUND  # the definition has not arrived yet: ask again
+            # The room has just started, or the definition has not arrived yet: ask again.
+            assert error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND)
             raise
 
     async with grpc.aio.insecure_channel(address) as channel:
