@@ -1,9 +1,9 @@
-"""Imported by the fork server before all else: what its children are to inherit."""
+"""Imported by the fork server before all else, and by nobody else: what its children are to inherit."""
 
 import os
 import signal
 
-NICE = "MILLRACE_FORK_NICE"
+from millrace.runtime.forks import NICE
 
 os.nice(int(os.environ.get(NICE, "0")))
 for number in (signal.SIGINT, signal.SIGTERM):

@@ -18,9 +18,9 @@ from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from millrace.runtime._fork_server import NICE
 from millrace.runtime.errors import RoomError
 
+NICE = "MILLRACE_FORK_NICE"
 END_GRACE_S = 5.0
 ORPHANED = 70
 _CONTEXT = multiprocessing.get_context("forkserver")

@@ -69,6 +69,16 @@ async def test_a_signal_to_the_whole_group_ends_neither_work_nor_server(tmp_path
     await until(lambda: not worker.is_running(), 10)
 
 
+def test_who_asks_for_forks_keeps_its_own_signals():
+    script = (
+        "import signal; import millrace.runtime.forks; "
+        "print(signal.getsignal(signal.SIGINT) is signal.default_int_handler); "
+        "print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert said.stdout.split() == ["True", "True"]
+
+
 async def test_a_server_that_died_is_named_and_started_again(tmp_path):
     work = asyncio.create_task(FORKS.run(f"{HERE}:hang", str(tmp_path / "pid"), deadline_s=60))
     await until(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text(), 30)
