@@ -18,12 +18,16 @@ from millrace.stores.sql import Database
 from millrace.wire.ingestion.v1 import service_pb2_grpc
 
 from services.ingestion.adapters.ledger_sql import SqlLedger
+from services.ingestion.adapters.profiles_sql import SqlProfiles
+from services.ingestion.adapters.references_store import ReferenceStore
 from services.ingestion.adapters.tails_bus import BusTails
 from services.ingestion.entrypoints.consumer import raw_worker
 from services.ingestion.entrypoints.metrics import count_outcomes
 from services.ingestion.entrypoints.rest import router
 from services.ingestion.entrypoints.rpc import IngestionService
+from services.ingestion.handlers.notes import Notes
 from services.ingestion.handlers.plane import Ingestion, Limits, Outside
+from services.ingestion.handlers.references import ReferenceBooks
 from services.ingestion.settings import ROOM, Settings
 
 MIGRATIONS = Path(__file__).parent / "entrypoints" / "migrations"
@@ -43,8 +47,11 @@ def build(settings: Settings, bus: Bus | None = None) -> RoomProcess:
         max_waiting_events=settings.max_waiting_events,
         max_ahead_us=settings.max_ahead_us,
         max_lease_ms=settings.max_lease_ms,
+        max_definition_wait_us=settings.max_definition_wait_ms * 1_000,
     )
-    plane = Ingestion(Outside(bus, ledger, BusTails(bus), topics, count_outcomes), limits, wall_us)
+    books = ReferenceBooks(ReferenceStore(database, bus), settings.recent_ids)
+    notes = Notes(SqlProfiles(database, settings.profile_days), books)
+    plane = Ingestion(Outside(bus, ledger, BusTails(bus), topics, notes, count_outcomes), limits, wall_us)
     definitions = DefinitionBook(bus)
     worker = raw_worker(bus, plane)
 

@@ -7,12 +7,13 @@ RoomError
 ├── ClockHeld        precondition: somebody else drives the clock
 ├── NoSuchLease      precondition: the lease is not, or no longer, the caller's
 ├── WallClock        precondition: this project's clock cannot be driven
-└── ClockMovedBack   invalid
+├── ClockMovedBack   invalid
+└── DefinitionOnItsWay  unavailable, retry: the producer knows a newer definition than this room
 """
 
 from __future__ import annotations
 
-from millrace.runtime.errors import Exhausted, Invalid, NotFound, Policy, Precondition
+from millrace.runtime.errors import Exhausted, Invalid, NotFound, Policy, Precondition, Unavailable
 
 
 class UnknownProject(NotFound):
@@ -43,3 +44,7 @@ class WallClock(Precondition):
 
 class ClockMovedBack(Invalid):
     """Time does not run backwards."""
+
+
+class DefinitionOnItsWay(Unavailable):
+    """An event names a definition version that this room has not heard of yet."""

@@ -32,7 +32,7 @@ class IngestionService(service_pb2_grpc.IngestionServicer):
     async def Publish(self, request: service_pb2.PublishRequest, context: Any) -> service_pb2.PublishReply:
         """One bounded batch."""
         auth.require("producer")
-        events = _incoming(request.events)
+        events = _incoming(request.events, request.schema_version)
         return to_reply(await self._plane.publish(request.project, request.source, events, origin()))
 
     async def PublishStream(
@@ -88,8 +88,15 @@ def to_reply(outcomes: Sequence[Outcome]) -> service_pb2.PublishReply:
     return reply
 
 
-def _incoming(events: Iterable[service_pb2.DataEvent]) -> list[Incoming]:
-    return [Incoming(event.json, event.id, event.available_us) for event in events]
+def _incoming(events: Iterable[service_pb2.DataEvent], schema_version: int = 0) -> list[Incoming]:
+    return [
+        Incoming(event.json, event.id, event.available_us, schema=_named(event.schema_version or schema_version))
+        for event in events
+    ]
+
+
+def _named(schema_version: int) -> str:
+    return str(schema_version) if schema_version else ""
 
 
 def _lease(row: ClockRow) -> service_pb2.ClockLease:

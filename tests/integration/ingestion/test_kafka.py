@@ -7,8 +7,12 @@ from millrace.bus.kafka import KafkaBus
 from millrace.stores.sql import Database
 
 from services.ingestion.adapters.ledger_sql import SqlLedger
+from services.ingestion.adapters.profiles_sql import SqlProfiles
+from services.ingestion.adapters.references_store import ReferenceStore
 from services.ingestion.adapters.tails_bus import BusTails
+from services.ingestion.handlers.notes import Notes
 from services.ingestion.handlers.plane import Ingestion, Limits, Outside
+from services.ingestion.handlers.references import ReferenceBooks
 from tests.support.topics import partitioned
 from tests.unit.ingestion.world import HOUR, MIGRATIONS, T0, incoming, project, reading
 
@@ -23,7 +27,8 @@ async def plane_over(bus, folder):
     await database.start(MIGRATIONS)
     topics = partitioned()
     await bus.ensure_topics(topics.static())
-    outside = Outside(bus, SqlLedger(database), BusTails(bus), topics)
+    notes = Notes(SqlProfiles(database, 10), ReferenceBooks(ReferenceStore(database, bus), 1_000))
+    outside = Outside(bus, SqlLedger(database), BusTails(bus), topics, notes)
     plane = Ingestion(outside, Limits(), lambda: time.time_ns() // 1000)
     await plane.open(b"s")
     await plane.follow_definition(NAME, Definition(1, "", project(name=NAME)))
