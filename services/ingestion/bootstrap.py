@@ -22,9 +22,11 @@ from services.ingestion.adapters.profiles_sql import SqlProfiles
 from services.ingestion.adapters.references_store import ReferenceStore
 from services.ingestion.adapters.tails_bus import BusTails
 from services.ingestion.entrypoints.consumer import raw_worker
+from services.ingestion.entrypoints.docs import DocsPages
 from services.ingestion.entrypoints.metrics import count_outcomes
 from services.ingestion.entrypoints.rest import router
 from services.ingestion.entrypoints.rpc import IngestionService
+from services.ingestion.handlers.docs import DataDocs
 from services.ingestion.handlers.notes import Notes
 from services.ingestion.handlers.plane import Ingestion, Limits, Outside
 from services.ingestion.handlers.references import ReferenceBooks
@@ -77,11 +79,19 @@ def build(settings: Settings, bus: Bus | None = None) -> RoomProcess:
     room.on_stop(plane.close)
     for name, run in (("definitions", definitions.run), ("raw", worker.run), ("beat", beat)):
         room.add_task(name, run)
-    service = IngestionService(plane)
+    docs = DataDocs(plane, notes)
+    service = IngestionService(plane, docs)
+    DocsPages(docs).mount(room.http)
     room.add_grpc(partial(service_pb2_grpc.add_IngestionServicer_to_server, service))
     room.http.include_router(router(plane, settings.max_body_bytes, settings.max_file_bytes))
     _report(room, plane, definitions, worker)
+    room.status.problem("reference values", lambda: _filling(books), degrades_only=True)
     return room
+
+
+def _filling(books: ReferenceBooks) -> str:
+    places = books.filling()
+    return f"still being read: {', '.join(places)}" if places else ""
 
 
 def _report(room: RoomProcess, plane: Ingestion, definitions: DefinitionBook, worker: Worker) -> None:

@@ -2,6 +2,7 @@
 
 RoomError
 ├── UnknownProject   not_found, retry: a definition may be on its way
+├── UnknownSource    not_found
 ├── TooLarge         invalid: one request holds more events than a request may
 ├── LaneFull         exhausted: too much waits for the broker; come back
 ├── ClockHeld        precondition: somebody else drives the clock
@@ -20,6 +21,10 @@ class UnknownProject(NotFound):
     """No project of that name is known here (yet)."""
 
     policy = Policy.RETRY
+
+
+class UnknownSource(NotFound):
+    """The project declares no source of that name."""
 
 
 class TooLarge(Invalid):

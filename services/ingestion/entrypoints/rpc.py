@@ -10,7 +10,9 @@ from millrace.runtime.errors import Invalid
 from millrace.wire.common.v1 import common_pb2
 from millrace.wire.ingestion.v1 import service_pb2, service_pb2_grpc
 
+from services.ingestion.entrypoints.profiles import profile_reply
 from services.ingestion.handlers.clocks import Origin
+from services.ingestion.handlers.docs import DataDocs
 from services.ingestion.handlers.judge import Incoming
 from services.ingestion.handlers.lanes import ACCEPTED, DUPLICATE, QUARANTINED, Outcome
 from services.ingestion.handlers.plane import Ingestion
@@ -26,8 +28,9 @@ _OUTCOMES = {
 class IngestionService(service_pb2_grpc.IngestionServicer):
     """millrace.wire.ingestion.v1.Ingestion over the plane."""
 
-    def __init__(self, plane: Ingestion) -> None:
+    def __init__(self, plane: Ingestion, docs: DataDocs) -> None:
         self._plane = plane
+        self._docs = docs
 
     async def Publish(self, request: service_pb2.PublishRequest, context: Any) -> service_pb2.PublishReply:
         """One bounded batch."""
@@ -65,6 +68,11 @@ class IngestionService(service_pb2_grpc.IngestionServicer):
         auth.require("operator")
         await self._plane.clocks.release(request.project, request.lease_id)
         return common_pb2.Empty()
+
+    async def GetProfile(self, request: service_pb2.ProfileRequest, context: Any) -> service_pb2.ProfileReply:
+        """One day of a source's data docs."""
+        found = await self._docs.source(request.project, request.source, request.day_us, request.days or 30)
+        return profile_reply(found)
 
 
 def origin() -> Origin:

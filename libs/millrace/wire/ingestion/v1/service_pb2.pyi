@@ -152,18 +152,16 @@ class ProfileReply(_message.Message):
     def __init__(self, project: _Optional[str] = ..., source: _Optional[str] = ..., day: _Optional[_Union[DayProfile, _Mapping]] = ..., days: _Optional[_Iterable[_Union[DaySummary, _Mapping]]] = ..., fields: _Optional[_Iterable[_Union[FieldDoc, _Mapping]]] = ..., window_us: _Optional[int] = ..., freshness_us: _Optional[int] = ..., newest_us: _Optional[int] = ..., definition_version: _Optional[int] = ..., findings: _Optional[_Iterable[_Union[_events_pb2.Finding, _Mapping]]] = ...) -> None: ...
 
 class FieldDoc(_message.Message):
-    __slots__ = ("field", "type", "pii", "expectations", "roles")
+    __slots__ = ("field", "type", "pii", "expectations")
     FIELD_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     PII_FIELD_NUMBER: _ClassVar[int]
     EXPECTATIONS_FIELD_NUMBER: _ClassVar[int]
-    ROLES_FIELD_NUMBER: _ClassVar[int]
     field: str
     type: str
     pii: str
     expectations: _containers.RepeatedScalarFieldContainer[str]
-    roles: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, field: _Optional[str] = ..., type: _Optional[str] = ..., pii: _Optional[str] = ..., expectations: _Optional[_Iterable[str]] = ..., roles: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, field: _Optional[str] = ..., type: _Optional[str] = ..., pii: _Optional[str] = ..., expectations: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class DaySummary(_message.Message):
     __slots__ = ("start_us", "events", "quarantined", "null_share", "broken")
