@@ -59,6 +59,11 @@ class Expectations:
         self._longest_us = 0
         self.follow(source, known)
 
+    @property
+    def has_rules(self) -> bool:
+        """Whether anything is expected of windows."""
+        return bool(self._fields or self._source.freshness_us)
+
     def follow(self, source: Source, known: Mapping[tuple[str, str], KnownValues]) -> None:
         """Judges by another contract from now on; tallies of fields that are still watched go on."""
         self._source, self._known = source, known

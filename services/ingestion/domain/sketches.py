@@ -57,7 +57,7 @@ class Distinct:
     def _add(self, raw: NDArray[np.uint64]) -> None:
         if not len(raw):
             return
-        mixed = _mix(np.unique(raw))
+        mixed = _mix(raw)
         places = (mixed >> _INDEX_BITS).astype(np.int64)
         rest = (mixed << np.uint64(11)) | np.uint64(1 << 10)  # a one at the end bounds the run of zeros
         # float64 rounds up near a power of two: one bit of one register, once in 2**53.

@@ -87,7 +87,7 @@ def expectations_of(field: Field, source: Source) -> list[str]:
     if field.regex is not None:
         words.append(f"wholly {field.regex}")
     if field.max_null_share is not None:
-        words.append(f"null in at most {field.max_null_share:.4g} of a window's events")
+        words.append(f"null in at most {field.max_null_share * 100:g} % of a window's events")
     if field.references is not None:
         words.append(f"known from {field.references.source}.{field.references.field}")
     if field.pii is not Pii.KEEP:

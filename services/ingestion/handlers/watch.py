@@ -113,8 +113,10 @@ class SourceWatch:
         return findings
 
     def to_state(self) -> dict[str, Any]:
-        """What the open window counted so far, to be kept with it."""
-        self.look()
+        """What the open window counted so far, to be kept with it. Where nothing is expected of windows, what waits is
+        left to be looked at in larger batches: a kill may then cost a day's portrait what came in some seconds."""
+        if self._expectations.has_rules:
+            self.look()
         return {"expectations": self._expectations.to_state(), "values": self._values, "nulls": self._nulls}
 
     def resume(self, state: Mapping[str, Any]) -> None:
