@@ -66,7 +66,7 @@ def _show(reply: wire.ProfileReply, asked: str) -> None:
         columns = ("field", "type", "null", "distinct", "mean", "std", "min", *QUANTILES, "max", "most frequent")
         rows = [_field(doc, portraits.get(doc.field)) for doc in reply.fields]
         console().print(table(columns, rows))
-        broken = [(v.field, v.rule, v.events, v.example) for v in reply.day.violations]
+        broken = [(v.field, v.rule, f"{v.events:,}", v.example) for v in reply.day.violations]
         broken += [(b.finding.field, b.finding.rule, told(b.finding), b.finding.example) for b in reply.day.findings]
         show_table(("field", "rule", "broken", "example"), broken, empty="no rule was broken")
     lines = [

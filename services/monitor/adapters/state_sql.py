@@ -277,8 +277,11 @@ def _alert(row: Mapping[str, Any]) -> Alert:
 
 
 def _window_row(project: str, window: Window) -> dict[str, Any]:
-    parts = {"broken": window.broken, "profiles": window.profiles, "findings": window.findings}
-    body = {name: [asdict(entry) for entry in entries] for name, entries in parts.items()}
+    body = {
+        "broken": [asdict(b) for b in window.broken],
+        "profiles": [asdict(p) for p in window.profiles],
+        "findings": [asdict(f) for f in window.findings],
+    }
     return {
         "project": project,
         "source": window.source,
