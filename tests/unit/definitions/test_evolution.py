@@ -44,7 +44,7 @@ def test_expectations_of_windows_are_read():
         ("      temperature: {type: number, ", "      temperature: {type: number, max_null_share: 0.25, "),
         ("reading_id: {type: string, ", "reading_id: {type: string, unique: true, "),
         (STATION, STATION.replace('"[a-z]+"', '"[a-z]+", references: {source: requests, field: station}')),
-        ("    lateness: 1h", "    lateness: 1h\n    freshness: 3h"),
+        ("freshness: 12h", "freshness: 3h"),
     )
     source = load_text(text).source("readings")
     assert source.field("temperature").max_null_share == 0.25 and source.field("reading_id").unique
@@ -64,7 +64,7 @@ def test_expectations_of_windows_are_read():
         ((STATION, STATION.replace('"}', '", references: {source: readings, field: station}}')), "refers to itself"),
         ((STATION, STATION.replace('"}', '", references: {source: requests, field: asked_at}}')), "is a timestamp"),
         ((STATION, STATION.replace('"}', '", pii: hash, references: {source: requests, field: station}}')), "forms"),
-        (("    lateness: 1h", "    freshness: 0s"), "must be above zero"),
+        (("freshness: 12h", "freshness: 0s"), "must be above zero"),
         (("temperature: {", "temperature: {max_null_share: 1, "), "must be less than 1"),
     ],
 )
