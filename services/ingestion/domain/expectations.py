@@ -78,6 +78,12 @@ class Expectations:
             self._add_field(watched, [row.get(watched.name) for row in rows])
         if self._source.freshness_us:
             self._add_times(times_us)
+        else:
+            self._last_us = max(self._last_us, *times_us)  # a rule that comes later counts from here
+
+    def begin(self, now_us: int) -> None:
+        """The clock was heard of: where nothing ever came, silence is counted from here on."""
+        self._last_us = self._last_us or now_us
 
     def close(self, start_us: int, end_us: int) -> tuple[Finding, ...]:
         """What the window [start, end) shows; the next one begins."""
@@ -183,8 +189,7 @@ class Expectations:
         return Finding(watched.name, REFERENCES, events, 0, tally.values, events > 0, example, note)
 
     def _judge_freshness(self, start_us: int, end_us: int) -> Finding:
-        # Where nothing ever came, silence is counted from the first window on.
-        self._last_us = self._last_us or start_us
+        self.begin(start_us)
         longest_us = max(self._longest_us, end_us - self._last_us)
         self._longest_us = 0
         allowed_us = self._source.freshness_us

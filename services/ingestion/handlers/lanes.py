@@ -163,6 +163,7 @@ class Lane:
             self.window.start_us, self.window.end_us = first.start_us, first.end_us
         if self.window is None or (self.window.end_us <= now_us and not self.window.events and self._is_far(now_us)):
             self.window = window_at(now_us, width)
+            self.watch.begin(now_us)
             return
         while self.window.end_us <= now_us:
             self.window.findings = self.watch.close(self.window)

@@ -89,6 +89,10 @@ class SourceWatch:
         for start_us, rows in _by_day(waiting.rows, waiting.times_us).items():
             self.days.at(start_us).accept(self._source, rows)
 
+    def begin(self, now_us: int) -> None:
+        """The project's clock was heard of, perhaps for the first time."""
+        self._expectations.begin(now_us)
+
     def close(self, window: Window) -> tuple[Finding, ...]:
         """The findings of a window that ended; call it once per window, in order."""
         self.look()

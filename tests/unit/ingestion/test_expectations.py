@@ -4,6 +4,7 @@ import itertools
 import math
 import random
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -104,6 +105,16 @@ def test_silence_is_measured_across_windows_and_from_the_first_one():
     assert findings(watch, 7_000, 8_000)["", "freshness"].measured == pytest.approx(0.0024)
     kept = findings(watch, 8_000, 8_900)["", "freshness"]
     assert not kept.is_broken and kept.measured == pytest.approx(0.001)
+
+
+def test_silence_counts_from_when_the_clock_was_heard_of_and_from_before_the_rule():
+    watch = Expectations(WATCHED, {})
+    watch.begin(5_600)
+    assert findings(watch, 5_000, 6_000)["", "freshness"].measured == pytest.approx(0.0004)
+    calm = Expectations(replace(WATCHED, freshness_us=0), {})
+    calm.add([{"id": "1"}], [5_200])
+    calm.follow(WATCHED, {})
+    assert findings(calm, 5_000, 6_000)["", "freshness"].measured == pytest.approx(0.0008)
 
 
 def test_memory_is_bounded_and_says_so(monkeypatch):
