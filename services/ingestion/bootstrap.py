@@ -23,7 +23,7 @@ from services.ingestion.adapters.references_store import ReferenceStore
 from services.ingestion.adapters.tails_bus import BusTails
 from services.ingestion.entrypoints.consumer import raw_worker
 from services.ingestion.entrypoints.docs import DocsPages
-from services.ingestion.entrypoints.metrics import count_outcomes
+from services.ingestion.entrypoints.metrics import count_findings, count_outcomes
 from services.ingestion.entrypoints.rest import router
 from services.ingestion.entrypoints.rpc import IngestionService
 from services.ingestion.handlers.docs import DataDocs
@@ -53,7 +53,9 @@ def build(settings: Settings, bus: Bus | None = None) -> RoomProcess:
     )
     books = ReferenceBooks(ReferenceStore(database, bus), settings.recent_ids)
     notes = Notes(SqlProfiles(database, settings.profile_days), books)
-    plane = Ingestion(Outside(bus, ledger, BusTails(bus), topics, notes, count_outcomes), limits, wall_us)
+    plane = Ingestion(
+        Outside(bus, ledger, BusTails(bus), topics, notes, count_outcomes, count_findings), limits, wall_us
+    )
     definitions = DefinitionBook(bus)
     worker = raw_worker(bus, plane)
 

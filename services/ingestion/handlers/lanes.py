@@ -21,6 +21,7 @@ from millrace.bus.topics import data_topic
 from millrace.runtime.errors import RoomError, Unavailable
 
 from services.ingestion.domain.contracts import Contract, Refusal, Row, Violation
+from services.ingestion.domain.expectations import Finding
 from services.ingestion.domain.ids import RecentIds
 from services.ingestion.domain.profiles import Window, window_at
 from services.ingestion.domain.times import visible_us
@@ -78,6 +79,13 @@ def no_count(lane: Lane, outcomes: Sequence[Outcome], unknown_fields: int) -> No
     """Counts nothing."""
 
 
+CountFindings = Callable[["Lane", Sequence[Finding]], None]
+
+
+def no_findings(lane: Lane, findings: Sequence[Finding]) -> None:
+    """Counts nothing."""
+
+
 class Lane:
     """Appends to `data.<project>.<source>`; `open` first. Used from one event loop."""
 
@@ -92,6 +100,7 @@ class Lane:
         self.handled_events = 0
         self.waiting_events = 0
         self.count: Count = no_count
+        self.count_findings: CountFindings = no_findings
         self.watch = SourceWatch(contract.source)
         self._topic = data_topic(project, contract.source.name)
         self._bus = bus
@@ -167,6 +176,7 @@ class Lane:
             return
         while self.window.end_us <= now_us:
             self.window.findings = self.watch.close(self.window)
+            self.count_findings(self, self.window.findings)
             self.closed_windows.append(self.window)
             self.window = Window(self.window.end_us, self.window.end_us + width)
             if self._is_far(now_us):

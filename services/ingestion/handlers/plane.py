@@ -21,7 +21,7 @@ from services.ingestion.errors import TooLarge, UnknownProject, WallClock
 from services.ingestion.handlers import messages
 from services.ingestion.handlers.clocks import ClockDesk, Origin, open_windows, publish_closed_windows
 from services.ingestion.handlers.judge import MAX_ID_CHARACTERS, Incoming, Judged, content_id, judge, misnamed
-from services.ingestion.handlers.lanes import QUARANTINED, Count, Lane, Outcome, no_count
+from services.ingestion.handlers.lanes import QUARANTINED, Count, CountFindings, Lane, Outcome, no_count, no_findings
 from services.ingestion.handlers.notes import Notes
 from services.ingestion.handlers.versions import VersionDesk
 from services.ingestion.ports import ClockRow, Ledger, Tails
@@ -55,6 +55,7 @@ class Outside:
     topics: TopicTable
     notes: Notes
     count: Count = no_count
+    count_findings: CountFindings = no_findings
 
 
 class Ingestion:
@@ -253,7 +254,7 @@ class Ingestion:
     async def _open_lane(self, project: str, contract: Contract) -> Lane:
         limits, outside = self._limits, self._outside
         lane = Lane(project, contract, outside.bus, outside.tails, limits.recent_ids, limits.max_waiting_events)
-        lane.count = outside.count
+        lane.count, lane.count_findings = outside.count, outside.count_findings
         kept = self._kept_windows.get((project, lane.name))
         if kept is not None:
             lane.resume_window(kept)

@@ -90,6 +90,8 @@ async def test_the_page_of_a_source_shows_its_day_and_escapes_everything(room):
         assert (await client.get("/data/odd/none")).status_code == 404
         assert (await client.get("/data/none/odd")).status_code == 404
         assert "nothing has come yet" in (await client.get("/data")).text
+        counted = 'millrace_ingestion_broken_rules_total{field="id",project="odd",rule="unique",source="odd"} 1.0'
+        assert counted in (await client.get("/metrics")).text
 
 
 async def test_the_command_shows_a_day(room):
