@@ -54,7 +54,7 @@ class Portrait:
         self.nulls += nulls
         if nulls == len(column):
             return
-        if kind in _NUMERIC:
+        if kind in _NUMERIC and is_kept:  # a personal number may be kept as text
             self._add_numbers(np.array(column, dtype=np.float64))
             return
         counts = Counter(column)

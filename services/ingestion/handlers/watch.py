@@ -19,6 +19,7 @@ from services.ingestion.domain.profiles import Window
 from services.ingestion.handlers.judge import Judged
 
 LOOKED_AT_ONCE = 1_000  # rows that wait at most: numpy's own cost is paid once for them
+WAITING_BYTES = 4 * 1024 * 1024  # of canonical JSON that they may stand for
 
 Known = Mapping[tuple[str, str], KnownValues]
 """(source, field) to the values seen there, of the fields of this project that others refer to."""
@@ -30,6 +31,7 @@ class _Waiting:
     times_us: list[int] = field(default_factory=list)
     refusals: list[tuple[int, Sequence[Violation]]] = field(default_factory=list)
     unknown: list[tuple[int, Sequence[Violation]]] = field(default_factory=list)
+    size_bytes: int = 0
 
 
 class SourceWatch:
@@ -61,12 +63,14 @@ class SourceWatch:
             if isinstance(verdict, Row):
                 waiting.rows.append(verdict.columns)
                 waiting.times_us.append(judged.wanted_us)
+                waiting.size_bytes += len(judged.body)
                 if verdict.unknown:
                     violations = [Violation(name, "unknown", "not declared") for name in verdict.unknown]
                     waiting.unknown.append((judged.wanted_us, violations))
             elif isinstance(verdict, Refusal):
                 waiting.refusals.append((judged.wanted_us, verdict.violations))
-        if len(waiting.rows) + len(waiting.refusals) >= LOOKED_AT_ONCE:
+        is_many = len(waiting.rows) + len(waiting.refusals) >= LOOKED_AT_ONCE
+        if is_many or waiting.size_bytes >= WAITING_BYTES:
             self.look()
 
     def look(self) -> None:

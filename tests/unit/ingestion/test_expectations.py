@@ -239,6 +239,9 @@ def test_a_portrait_takes_what_contracts_let_in():
     masked = Portrait()
     masked.add(["****1234"], FieldType.STRING, False)
     assert masked.common.top() == [] and masked.distinct.count == 1
+    personal = Portrait()
+    personal.add(["not a number any more", None], FieldType.NUMBER, False)
+    assert (personal.numbers, personal.nulls, personal.distinct.count) == (0, 1, 1)
 
 
 def test_few_days_are_open_and_the_others_are_handed_on():

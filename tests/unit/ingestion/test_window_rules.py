@@ -210,3 +210,10 @@ def test_records_say_which_definition_wrote_them():
     assert isinstance(judged.verdict, Row)
     message = data("data.plant.sensors", 0, "t", judged, "a", T0, T0, ("", ""))
     assert message.event.extensions["schema_version"] == "7"
+
+
+async def test_what_waits_to_be_looked_at_is_bounded_by_bytes(world):
+    drive = await driver(world)
+    watch = world.plane.lanes_of("plant")[1].watch
+    await drive.readings(*({"reading": f"{i}" + "x" * 200_000, "sensor": "s"} for i in range(40)), at=T0)
+    assert len(watch._waiting.rows) == 0 and watch.days.open_days()[0].events == 40
