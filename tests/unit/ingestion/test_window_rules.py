@@ -215,5 +215,5 @@ def test_records_say_which_definition_wrote_them():
 async def test_what_waits_to_be_looked_at_is_bounded_by_bytes(world):
     drive = await driver(world)
     watch = world.plane.lanes_of("plant")[1].watch
-    await drive.readings(*({"reading": f"{i}" + "x" * 200_000, "sensor": "s"} for i in range(40)), at=T0)
+    await drive.readings(*({"reading": f"{i}", "sensor": "x" * 200_000} for i in range(40)), at=T0)
     assert len(watch._waiting.rows) == 0 and watch.days.open_days()[0].events == 40
