@@ -119,6 +119,15 @@ class Aggregate:
 
 
 @dataclass(frozen=True, slots=True)
+class Docs:
+    """What people say of a view, a column or a service; it changes no value, and may change at any time."""
+
+    description: str = ""
+    owner: str = ""
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """One immutable version of features about one entity, from one source.
 
@@ -136,6 +145,8 @@ class View:
     hop_us: int = 0
     where: str = ""  # row expression; rows where it is not true are skipped
     ttl_us: int = 0  # 0: no limit
+    docs: Docs = field(default_factory=Docs)
+    column_docs: tuple[tuple[str, Docs], ...] = ()  # by column; the name of an aggregate stands for all its windows
 
     @property
     def is_windowed(self) -> bool:
@@ -149,6 +160,12 @@ class View:
             return tuple(f"{a.name}_{format_duration(w)}" for a in self.aggregates for w in self.windows_us)
         return (*self.latest, *(name for name, _ in self.derive))
 
+    def docs_of(self, column: str) -> Docs:
+        """What is said of a column; of a windowed one, what is said of its aggregate where nothing else is."""
+        known = dict(self.column_docs)
+        aggregate = next((a.name for a in self.aggregates if column.startswith(f"{a.name}_")), "")
+        return known.get(column) or known.get(aggregate) or Docs()
+
 
 @dataclass(frozen=True, slots=True)
 class Input:
@@ -159,6 +176,23 @@ class Input:
     column: str
     type: FieldType  # STRING or NUMBER (integers, booleans and timestamps are numbers to a model)
     through: str = ""  # `view.column` of a view on the predict entity; empty: the predict entity itself
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureService:
+    """A named, immutable set of features, all asked by one entity's key, of pinned versions of their views."""
+
+    name: str
+    version: int
+    entity: str  # field whose value is the key that is asked
+    features: tuple[Input, ...]
+    pins: tuple[tuple[str, int], ...]  # (view, version) of every view involved, those joined through included
+    docs: Docs = field(default_factory=Docs)
+
+    @property
+    def id(self) -> str:
+        """`name@version`."""
+        return f"{self.name}@{self.version}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +341,7 @@ class Project:
     gate: Gate
     rollout: Rollout
     monitors: Monitors
+    services: tuple[FeatureService, ...] = ()
 
     def source(self, name: str) -> Source:
         """The source called `name`; KeyError when there is none."""
@@ -321,6 +356,13 @@ class Project:
         if not versions:
             raise KeyError(name)
         return max(versions, key=lambda v: v.version)
+
+    def service(self, name: str) -> FeatureService:
+        """The service `name@version`, or the newest version of `name`; KeyError when there is none."""
+        found = [s for s in self.services if name in (s.id, s.name)]
+        if not found:
+            raise KeyError(name)
+        return max(found, key=lambda s: s.version)
 
     def views_of(self, source: str) -> tuple[View, ...]:
         """Every view fed by `source`."""
