@@ -163,7 +163,7 @@ class View:
     def docs_of(self, column: str) -> Docs:
         """What is said of a column; of a windowed one, what is said of its aggregate where nothing else is."""
         known = dict(self.column_docs)
-        aggregate = next((a.name for a in self.aggregates if column.startswith(f"{a.name}_")), "")
+        aggregate = max((a.name for a in self.aggregates if column.startswith(f"{a.name}_")), key=len, default="")
         return known.get(column) or known.get(aggregate) or Docs()
 
 

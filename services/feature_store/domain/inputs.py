@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from millrace.definitions.model import FieldType, Project
+from millrace.definitions.model import FieldType, Input
 
 from services.feature_store.domain.views import CompiledView
 
@@ -65,12 +65,12 @@ class InputsPlan:
         return InputsPlan(tuple(known[name] for name in names))
 
 
-def plan_inputs(project: Project, views: Mapping[str, CompiledView]) -> InputsPlan:
-    """The plan of all model inputs; `views` by name, the newest version of each."""
+def plan_inputs(inputs: Sequence[Input], views: Mapping[str, CompiledView]) -> InputsPlan:
+    """The plan of these features; `views` by the names that they use, each the version that is meant."""
     direct: dict[str, Lookup] = {}
     joined: dict[tuple[str, str], Lookup] = {}
     features = []
-    for item in project.model.inputs:
+    for item in inputs:
         view = views[item.view]
         if item.through:
             name, _, column = item.through.partition(".")

@@ -24,7 +24,7 @@ SWAP_ATTEMPTS = 3
 NOTHING = Position(-1, 0)
 LATE_TOPIC = "data.late"
 # A record handed back twice is applied once: its id is kept beside the rows, under a key that no entity has.
-_SEEN = "\0"
+SEEN = "\0"
 
 
 class OnlineFeatures:
@@ -118,7 +118,7 @@ class OnlineFeatures:
         views = [view for view in feed.views if feed.place(view, decoded.label) in places]
         jobs = [_Job(view, feed.place(view, decoded.label), view.select(decoded.events.rows)) for view in views]
         wanted = [(job.place, entity) for job in jobs for entity in job.entities]
-        wanted += [(job.place, _SEEN + i) for job in jobs for i in decoded.events.ids if decoded.label == RETRIED]
+        wanted += [(job.place, SEEN + i) for job in jobs for i in decoded.events.ids if decoded.label == RETRIED]
         positions, rows = await self._store.read([job.place for job in jobs], wanted)
         found = dict(zip(wanted, rows, strict=True))
         writes, applied_before = [], decoded.last_offset
@@ -133,7 +133,7 @@ class OnlineFeatures:
                 continue
             fresh = decoded.events.after(have.offset)
             if decoded.label == RETRIED:
-                fresh = fresh.unseen({i for i in fresh.ids if found[job.place, _SEEN + i] is not None})
+                fresh = fresh.unseen({i for i in fresh.ids if found[job.place, SEEN + i] is not None})
             writes.append(self._write(job, position, fresh, decoded, found))
         return writes, applied_before
 
@@ -150,7 +150,7 @@ class OnlineFeatures:
         old = {entity: found[job.place, entity] for entity in job.entities}
         rows = new_rows(job.view, fresh, chosen, old, moved.visible_us)
         if decoded.label == RETRIED:
-            rows |= {_SEEN + i: b"1" for i in fresh.ids}
+            rows |= {SEEN + i: b"1" for i in fresh.ids}
         return Write(job.place, position, moved, rows)
 
     def _moved(self, before: Position, decoded: Decoded, fresh: Events) -> Position:
