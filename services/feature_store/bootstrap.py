@@ -29,7 +29,9 @@ from services.feature_store.adapters.records_json import RecordReader
 from services.feature_store.adapters.spine_labeling import LabelingSpine
 from services.feature_store.entrypoints.catalogue import CatalogueDoor
 from services.feature_store.entrypoints.consumer import Consumers
+from services.feature_store.entrypoints.rest import FeaturePages
 from services.feature_store.entrypoints.rpc import FeatureStoreService
+from services.feature_store.handlers.catalogue import Catalogue
 from services.feature_store.handlers.drops import Drops
 from services.feature_store.handlers.feeds import FeedBook
 from services.feature_store.handlers.history import FlushLimits, HistoryEvents, HistoryWriter
@@ -101,6 +103,7 @@ class FeatureStore:
         )
         forgetters = (self.progress.forget, self.statistics.forget)
         self.drops = Drops(neighbours.keys, self.feeds, neighbours.models, forgetters)
+        self.catalogue = Catalogue(self.feeds, neighbours.models, self.statistics, self.reads, settings.stats_keep_s)
         self.service = FeatureStoreService(
             self.reads,
             self.historian,
@@ -138,6 +141,7 @@ def join(room: RoomProcess, store: FeatureStore, definitions: DefinitionBook) ->
     room.add_task("online", store.consumers.run_online)
     room.add_task("history", store.consumers.history.run)
     room.add_grpc(store.register)
+    FeaturePages(store.catalogue, room.settings.monitor_http).mount(room.http)
     status = room.status
     status.definitions(definitions.versions)
     status.problem("definitions", lambda: definitions.problem)
