@@ -162,7 +162,7 @@ def _cost(view: Any) -> list[str]:
         f"{view.sampled:,}",
         f"{view.memory_bytes:,.0f}",
         f"{about}{view.total_bytes / 1e6:,.1f} MB",
-        f"{view.read_us:,.0f} µs",
+        "" if view.read_us < 0 else f"{view.read_us:,.0f} µs",
         "" if view.events_per_hour < 0 else f"{view.events_per_hour:,.0f}",
         when(view.as_of_us),
         age(view.lag_us) if view.lag_us else "",

@@ -65,4 +65,4 @@ class RegistryModels:
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 raise NotFound(error.details() or "the registry does not know it") from error
-            raise Unavailable(f"the registry did not answer: {error.details()}") from error
+            raise Unavailable(f"the registry did not answer ({error.code().name.lower()})") from error

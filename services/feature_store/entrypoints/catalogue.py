@@ -88,7 +88,7 @@ def _view(found: ViewProfile, columns: Sequence[Profile]) -> service_pb2.ViewSta
         value_bytes=cost.value_bytes,
         memory_bytes=cost.memory_bytes,
         total_bytes=round(cost.memory_bytes * found.rows),
-        read_us=cost.read_us,
+        read_us=-1.0 if cost.read_us is None else cost.read_us,
         events_per_hour=-1.0 if found.events_per_hour is None else found.events_per_hour,
         columns=[_column(column) for column in columns],
     )

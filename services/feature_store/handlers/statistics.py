@@ -24,17 +24,21 @@ from services.feature_store.handlers.online import SEEN
 from services.feature_store.ports import RETRIED, EventRates, Kept, OnlineKeys, OnlineStore, Place
 
 BATCH_ENTITIES = 500
+TIMED_ROWS = 100
 SIZED_KEYS = 200  # of each view, whose memory the server is asked for
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Bytes per row of a view (means of a sample), and microseconds to fetch and compute one entity."""
+    """Bytes per row of a view (means of a sample), and microseconds to fetch and compute one entity in batches.
+
+    `read_us` None: too few to say, a call's own time would be most of it.
+    """
 
     key_bytes: float
     value_bytes: float
     memory_bytes: float
-    read_us: float
+    read_us: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +199,7 @@ class FeatureStatistics:
             key_bytes=sum(map(len, keys)) / max(len(keys), 1),
             value_bytes=sum(value for value, _ in sizes) / count,
             memory_bytes=sum(memory for _, memory in sizes) / count,
-            read_us=sample.seconds / max(sample.read, 1) * 1e6,
+            read_us=sample.seconds / sample.read * 1e6 if sample.read >= TIMED_ROWS else None,
         )
 
     async def _rate(self, feed: ProjectFeed, view: CompiledView, until_us: int) -> float | None:

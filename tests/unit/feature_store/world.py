@@ -24,7 +24,7 @@ from services.feature_store.adapters.reader_process import ThreadReader
 from services.feature_store.bootstrap import FeatureStore, Neighbours
 from services.feature_store.domain.lineage import ModelVersion
 from services.feature_store.domain.values import Position
-from services.feature_store.ports import OnlineStore, Range, Table, history_schema
+from services.feature_store.ports import ModelBook, OnlineStore, Range, Table, history_schema
 from services.feature_store.settings import Settings
 
 HOUR_US = 3_600_000_000
@@ -288,15 +288,22 @@ class World:
         await self.store.learn(project.name, Definition(version, f"sha256:{version}", project))
 
 
-async def make(client, *, bus: MemoryBus | None = None, history: ListHistory | None = None, **settings) -> World:
-    """The room, not yet running."""
+async def make(
+    client,
+    *,
+    bus: MemoryBus | None = None,
+    history: ListHistory | None = None,
+    registry: ModelBook | None = None,
+    **settings,
+) -> World:
+    """The room, not yet running; `registry` is asked instead of the world's `models`."""
     bus, history, spines, objects = bus or MemoryBus(), history or ListHistory(), ListSpine(), MemoryObjects()
     # Two partitions, whatever the embedded default is: the merging of partitions is what these tests are about.
     await bus.ensure_topics([TopicSpec(f"data.{shop().name}.{s.name}", 2) for s in shop().sources])
     online = RedisFeatures(client)
     models = ListModels()
     neighbours = Neighbours(
-        bus, online, history, spines, objects, ThreadReader(), RedisKeys(client), ListRates(history), models
+        bus, online, history, spines, objects, ThreadReader(), RedisKeys(client), ListRates(history), registry or models
     )
     world = World(bus, FeatureStore(Settings(**settings), neighbours), online, history, spines, objects, shop(), models)
     await world.learn(world.project, 1)
