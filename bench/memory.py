@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from services.feature_store.adapters.features_redis import RedisFeatures
+from services.feature_store.adapters.keys_redis import RedisKeys
 from services.feature_store.domain.online import Events, new_rows
 from services.feature_store.domain.values import Position
 from services.feature_store.domain.views import CompiledView
@@ -40,6 +42,7 @@ STEPS = 4  # memory is read after each quarter: whether it grows evenly is seen
 PREFIX_KEYS = 200_000  # of the comparison of key prefixes
 EXTRAPOLATED = 10_000_000
 START_DEADLINE_S = 20.0
+PIPE_WIDTH = 130  # a pipe or a log has none of its own
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,18 @@ async def fill(client: redis.asyncio.Redis, case: Case, keys: int) -> dict[str, 
     }
 
 
+async def emptying(client: redis.asyncio.Redis) -> dict[str, float]:
+    """Seconds of a walk through all keys, as statistics take, and of one that deletes what it finds, as a drop does."""
+    keys, taken = RedisKeys(client), {}
+    for name, deletes in (("walk_s", False), ("delete_s", True)):
+        started = perf_counter()
+        async for step in keys.walk("shop"):
+            if deletes and step.found:
+                await keys.delete([kept.key for kept in step.found])
+        taken[name] = perf_counter() - started
+    return taken
+
+
 async def with_prefix(client: redis.asyncio.Redis, case: Case, prefix: str, keys: int) -> float:
     """Bytes per key under another prefix; the same rows."""
     compiled = CompiledView(case.view, HOUR_US)
@@ -201,24 +216,26 @@ def prefixes(view_id: str) -> Iterator[tuple[str, str]]:
 
 async def main(keys: int, prefix_keys: int) -> None:
     """Both cases, then the prefixes; printed and written."""
-    console = Console()
+    screen = Console()
+    console = screen if screen.is_terminal else Console(width=PIPE_WIDTH)
     measured, shorter = [], []
     async with served() as client:
         facts = await client.info("server")
         for case in (LATEST, WINDOWED):
             console.print(f"{case.name}: {keys:,} keys ...")
-            measured.append(await fill(client, case, keys))
+            measured.append(await fill(client, case, keys) | await emptying(client))
             view_id = f"{case.view.name}@{case.view.version}"
             for name, prefix in prefixes(view_id):
                 size = await with_prefix(client, case, prefix, prefix_keys)
                 shorter.append({"case": case.name, "prefix": name, "prefix_bytes": len(prefix), "bytes_per_key": size})
     table = Table(title=f"Memory of the online store, {keys:,} keys")
-    for name in ("view", "bytes a key", "its row", "its key", "overhead", f"{EXTRAPOLATED:,} keys"):
+    for name in ("view", "bytes a key", "its row", "its key", "overhead", f"{EXTRAPOLATED:,} keys", "walk", "drop"):
         table.add_column(name, justify="left" if name == "view" else "right")
     for m in measured:
         rest = m["bytes_per_key"] - m["value_bytes"] - m["key_bytes"]
         figures = [f"{v:,.0f}" for v in (m["bytes_per_key"], m["value_bytes"], m["key_bytes"], rest)]
-        table.add_row(m["case"], *figures, f"{m['extrapolated_gb'][str(EXTRAPOLATED)]:.2f} GB")
+        extrapolated = f"{m['extrapolated_gb'][str(EXTRAPOLATED)]:.2f} GB"
+        table.add_row(m["case"], *figures, extrapolated, f"{m['walk_s']:.1f} s", f"{m['delete_s']:.1f} s")
     console.print(table)
     table = Table(title=f"Other key prefixes, {prefix_keys:,} keys")
     for name in ("view", "prefix", "its bytes", "bytes a key"):

@@ -18,6 +18,9 @@ class ClickHouseRates:
 
     async def per_hour(self, table: Table, until_us: int) -> float | None:
         """As `EventRates.per_hour`; a source younger than a day is counted since its first event there."""
+        there = await self._clickhouse.query_rows(f"EXISTS TABLE `{table.name}`")
+        if not there or not there[0]["result"]:
+            return None  # nothing was consumed yet
         rows = await self._clickhouse.query_rows(
             f"SELECT uniqExact(_event_id) AS events, min(_event_us) AS first FROM `{table.name}`"
             " WHERE _event_us >= {from:Int64} AND _event_us < {to:Int64}",
