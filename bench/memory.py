@@ -12,7 +12,7 @@ import json
 import socket
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +87,7 @@ def rows_of(case: Case, compiled: CompiledView, first: int, count: int, rng: np.
     # Each event of a key in a tile of its own, spread over the longest window.
     back_us = (np.tile(np.arange(case.events_per_key), count) * 7 + 1) * (HOUR_US // 2)
     event_us = NOW_US - back_us - rng.integers(1, 1_000_000, size)
-    rows = [
+    rows: list[Mapping[str, Any]] = [
         {
             "customer": f"customer-{first + i // case.events_per_key:08d}", "city": f"city{a % 500}", "at": int(at_us),
             "plan": ("free", "basic", "gold")[a % 3], "age": a % 90, "balance": b / 100, "visits": c % 1000,
@@ -106,7 +106,7 @@ async def fill(client: redis.asyncio.Redis, case: Case, keys: int) -> dict[str, 
     store, compiled = RedisFeatures(client), CompiledView(case.view, HOUR_US)
     place = Place("shop", "visits", "0", compiled.id)
     await emptied(client)
-    before, grown = await used_bytes(client), []
+    before, grown = await used_bytes(client), list[dict[str, float]]()
     rng = np.random.default_rng(11)
     at: Position | None = None
     value_bytes = 0
@@ -218,7 +218,8 @@ async def main(keys: int, prefix_keys: int) -> None:
     """Both cases, then the prefixes; printed and written."""
     screen = Console()
     console = screen if screen.is_terminal else Console(width=PIPE_WIDTH)
-    measured, shorter = [], []
+    measured: list[dict[str, Any]] = []
+    shorter: list[dict[str, Any]] = []
     async with served() as client:
         facts = await client.info("server")
         for case in (LATEST, WINDOWED):

@@ -30,7 +30,11 @@ class RedisKeys:
             while True:
                 cursor, keys = await self._client.scan(cursor, match=f"millrace:{{{project}/*", count=STEP_KEYS)
                 scanned = total if cursor == 0 else min(scanned + STEP_KEYS, total)
-                found = [kept for key in keys if (kept := parse(key)) and kept.place.project == project]
+                found = [
+                    kept
+                    for key in keys
+                    if isinstance(key, bytes) and (kept := parse(key)) and kept.place.project == project
+                ]
                 yield Stretch(scanned, total, found)
                 if cursor == 0:
                     return

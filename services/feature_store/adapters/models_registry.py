@@ -42,7 +42,7 @@ class RegistryModels:
 
     async def versions(self, project: str, models: Sequence[str]) -> list[ModelVersion]:
         """As `ModelBook.versions`."""
-        found = []
+        found: list[ModelVersion] = []
         for model in models:
             before = 0
             while len(found) < MOST_VERSIONS:

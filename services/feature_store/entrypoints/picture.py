@@ -26,7 +26,7 @@ def lineage_picture(project: Project, entry: Entry, versions: Sequence[ModelVers
         fields.append(graph.Box(f"field:{name}", name, f"{source.name}: {field.type.value}{personal}", "field"))
         links.append(graph.Link(f"field:{name}", "feature", "value" if name in entry.making.fields else "select"))
     feature = graph.Box("feature", entry.feature, entry.making.text, "here")
-    takers = {}
+    takers: dict[str, graph.Box] = {}
     for use in entry.uses:
         key = f"{use.kind}:{use.name}"
         text = f"as {use.feature}" if use.feature != entry.feature else use.kind
