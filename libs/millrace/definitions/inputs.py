@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
-from millrace.definitions.build import split_view
+from millrace.definitions.build import joined, split_view
 from millrace.definitions.document import Path
 from millrace.definitions.errors import did_you_mean
 from millrace.definitions.model import FieldType, Input, View
@@ -93,7 +94,7 @@ def _expand(asked: Asked, path: Path, item: Any) -> list[Input]:
             draft.document.add(path, f"{item} is not view.column", hint)
             return []
         item = {"view": name, "columns": [column]}
-    through = item.get("through", "")
+    through = joined(item.get("through", ""))
     view = asked.view(path, item["view"])
     if view is None:
         return []
@@ -102,9 +103,8 @@ def _expand(asked: Asked, path: Path, item: Any) -> list[Input]:
         return []
     types = view_types(view, source)
     _check_join(asked, path, view, through)
-    if through:
-        middle, _, column = through.partition(".")
-        through = f"{middle.partition('@')[0]}.{column}"
+    # Versions are in the pins: a name is enough to find the view again.
+    through = ",".join(re.sub("@[0-9]+[.]", ".", carrier) for carrier in through.split(","))
     prefix = item.get("as", view.name)
     inputs = []
     for column in item.get("columns", view.columns):
@@ -127,9 +127,23 @@ def _check_join(asked: Asked, path: Path, view: View, through: str) -> None:
             draft.document.add(path, message, f"write {{view: {view.name}, through: view.column}}")
         return
     here = (*path, "through")
-    name, dot, column = through.partition(".")
+    carriers = through.split(",")
+    if len(carriers) != len(view.entity_fields):
+        message = (
+            f"{view.name} is about {view.entity}: through needs {len(view.entity_fields)} columns, not {len(carriers)}"
+        )
+        draft.document.add(here, message)
+        return
+    for carrier, field in zip(carriers, view.entity_fields, strict=True):
+        _check_carrier(asked, here, view, carrier, field)
+
+
+def _check_carrier(asked: Asked, here: Path, view: View, carrier: str, field: str) -> None:
+    """One `view.column` that holds one field of the joined view's entity."""
+    draft, entity = asked.draft, asked.entity
+    name, dot, column = carrier.partition(".")
     if not dot:
-        draft.document.add(here, f"{through} is not view.column")
+        draft.document.add(here, f"{carrier} is not view.column")
         return
     middle = asked.view(here, name)
     source = draft.sources.get(middle.source) if middle else None
@@ -141,13 +155,13 @@ def _check_join(asked: Asked, path: Path, view: View, through: str) -> None:
     elif column not in types:
         draft.document.add(here, f"{name} has no column {column}", did_you_mean(column, list(types)))
     elif middle.is_windowed:
-        draft.document.add(here, f"{through} is an aggregate and names no entity")
+        draft.document.add(here, f"{carrier} is an aggregate and names no entity")
     else:
-        _check_key_types(draft, here, view, through, types[column])
+        _check_key_types(draft, here, view, field, carrier, types[column])
 
 
-def _check_key_types(draft: Draft, path: Path, view: View, through: str, kind: str) -> None:
+def _check_key_types(draft: Draft, path: Path, view: View, field: str, carrier: str, kind: str) -> None:
     source = draft.sources.get(view.source)
-    wanted = next((f.type.value for f in source.fields if f.name == view.entity), "") if source else ""
+    wanted = next((f.type.value for f in source.fields if f.name == field), "") if source else ""
     if kind and wanted and kind != wanted:
-        draft.document.add(path, f"{through} is a {kind}, but {view.name}'s entity {view.entity} is a {wanted}")
+        draft.document.add(path, f"{carrier} is a {kind}, but {view.name}'s entity {field} is a {wanted}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from millrace.definitions.model import Input, Project, View
+from millrace.definitions.model import WITH_ARGUMENT, Aggregation, Input, Project, View, format_duration
 from millrace.expressions import parse
 
 
@@ -32,18 +32,25 @@ def making(view: View, column: str) -> Making:
     """How `column` of the view is made. Raises KeyError when the view has no such column."""
     if column not in view.columns:
         raise KeyError(column)
-    selecting = set(view.entity.split(",")) | (parse(view.where).names if view.where else set())
+    selecting = set(view.entity_fields) | (parse(view.where).names if view.where else set())
     text, fields = _value(view, column)
     return Making(text, tuple(sorted(fields)), tuple(sorted(selecting)))
 
 
 def _value(view: View, column: str) -> tuple[str, frozenset[str]]:
     if view.is_windowed:
-        # The longest name that fits: of `delay` and `delay_mean`, the latter made `delay_mean_3h`.
-        aggregate = max((a for a in view.aggregates if column.startswith(f"{a.name}_")), key=lambda a: len(a.name))
-        call = f"{aggregate.function.value}({aggregate.expression})"
+        made = {
+            f"{name}_{format_duration(w)}": (a, w)
+            for a in view.aggregates
+            for name in a.outputs
+            for w in view.windows_us
+        }
+        aggregate, window_us = made[column]
+        argument = f", {aggregate.argument:g}" if aggregate.function in WITH_ARGUMENT else ""
+        call = f"{aggregate.function.value}({aggregate.expression}{argument})"
         names = parse(aggregate.expression).names if aggregate.expression else frozenset()
-        return f"{call} over {column.rpartition('_')[2]}", frozenset(names)
+        place = f", number {column.rsplit('_', 2)[1]}" if aggregate.function is Aggregation.LAST_K else ""
+        return f"{call} over {format_duration(window_us)}{place}", frozenset(names)
     expression = dict(view.derive).get(column)
     if expression is not None:
         return expression, frozenset(parse(expression).names)
@@ -56,7 +63,7 @@ def uses(project: Project, view: View, column: str) -> list[Use]:
     for kind, name, features, pins in _takers(project):
         if pins.get(view.name) == view.version:
             taken = [i for i in features if (i.view, i.column) == (view.name, column)]
-            carried = [i for i in features if f"{view.name}.{column}" in i.through.split(",")]
+            carried = [i for i in features if f"{view.name}.{column}" in i.carriers]
             found += [Use(kind, name, i.name, i.through) for i in taken]
             found += [Use(kind, name, i.name, f"{view.name}.{column}") for i in carried if i not in taken]
     return found
@@ -65,7 +72,7 @@ def uses(project: Project, view: View, column: str) -> list[Use]:
 def model_pins(project: Project) -> dict[str, int]:
     """Which version of each view the model's inputs mean, those joined through included: the newest declared."""
     names = {i.view for i in project.model.inputs}
-    names |= {one.partition(".")[0] for i in project.model.inputs if i.through for one in i.through.split(",")}
+    names |= {one.partition(".")[0] for i in project.model.inputs for one in i.carriers}
     return {name: project.view(name).version for name in sorted(names)}
 
 

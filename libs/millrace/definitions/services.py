@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from millrace.definitions.build import docs, split_view
+from millrace.definitions.build import docs, joined, split_view
 from millrace.definitions.document import Path
 from millrace.definitions.errors import did_you_mean
 from millrace.definitions.inputs import Asked, expand
@@ -33,7 +33,7 @@ def expand_services(draft: Draft) -> tuple[FeatureService, ...]:
 
 def _entity(draft: Draft, path: Path, raw: dict[str, Any]) -> str:
     predicted = draft.predict.entity if draft.predict else ""
-    entity: str = raw.get("entity", predicted)
+    entity = joined(raw.get("entity", predicted))
     known = sorted({view.entity for view in draft.views.values() if view is not None} | {predicted} - {""})
     if "entity" in raw and draft.views and None not in draft.views.values() and entity not in known:
         draft.document.add((*path, "entity"), f"no view is about {entity}", did_you_mean(entity, known))
@@ -45,9 +45,9 @@ def _written_pins(features: list[Any]) -> dict[str, int]:
     """Versions written anywhere in the service hold for all of it; that two of them differ is told later."""
     pins: dict[str, int] = {}
     for item in features:
-        names = [item] if isinstance(item, str) else [item.get("view", ""), item.get("through", "")]
+        names = [item] if isinstance(item, str) else [item["view"], *joined(item.get("through", "")).split(",")]
         for text in names:
-            name, at, version = str(text).partition(".")[0].partition("@")
+            name, at, version = text.partition(".")[0].partition("@")
             if at and version.isdigit():
                 pins.setdefault(name, int(version))
     return pins

@@ -127,3 +127,31 @@ def test_where_a_feature_comes_from_and_goes_to():
     assert model_pins(project) == {"plan": 1, "spot": 1}
     assert users_of_view(project, "plan@1") == ["model small-model", "service basket@1"]
     assert users_of_view(project, "plan@2") == []
+
+
+def test_composite_entities_are_followed_too():
+    text = (
+        SERVED.replace(
+            "features:\n",
+            "features:\n  duo@1: {source: facts, entity: [place, id], hop: 1h, windows: [3h],"
+            " aggregates: {high: 'quantile(value, 0.9)', recent: 'last_k(value, 2)'}}\n",
+            1,
+        )
+        .replace(
+            "services:\n",
+            """services:
+  duos@1: {entity: [place, id], features: [{view: duo}]}
+  duos@2: {features: [{view: duo@1, through: [plan@1.place, plan@1.id], as: two}]}
+""",
+            1,
+        )
+        .replace("latest: [place]", "latest: [place, id]")
+    )
+    project = load_text(text)
+    duo, joined = project.view("duo"), project.service("duos@2")
+    assert project.service("duos@1").entity == "place,id" and joined.features[0].through == "plan.place,plan.id"
+    assert joined.pins == (("duo", 1), ("plan", 1))
+    assert making(duo, "high_3h").text == "quantile(value, 0.9) over 3h"
+    assert making(duo, "recent_2_3h").text == "last_k(value, 2) over 3h, number 2"
+    assert making(duo, "high_3h").selecting == ("id", "place")
+    assert [u.name for u in uses(project, project.view("plan"), "id")] == ["duos@2"] * 3

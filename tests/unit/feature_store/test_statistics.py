@@ -14,7 +14,7 @@ from services.feature_store.domain.answers import Cells
 from services.feature_store.domain.profile import profile
 from services.feature_store.domain.values import Status
 from tests.support.poll import until
-from tests.unit.feature_store.world import HOUR_US, MINUTE_US, START_US, make, order, payment, running
+from tests.unit.feature_store.world import HOUR_US, MINUTE_US, START_US, make, order, payment, running, shop
 
 AT_US = START_US + 4 * HOUR_US
 TOKENS = {"p": Identity("paul", frozenset({"producer"})), "o": Identity("olga", frozenset({"operator"}))}
@@ -57,7 +57,9 @@ async def test_statistics_say_what_the_store_holds(redis_client):
         reply = await stub.FeatureStats(service_pb2.FeatureStatsRequest(project="shop"))
         again = await stub.FeatureStats(service_pb2.FeatureStatsRequest(project="shop"))
         fresh = await stub.FeatureStats(service_pb2.FeatureStatsRequest(project="shop", max_age_ms=1))
-    orders, habits = reply.views
+    orders, habits, channels = reply.views
+    assert channels.view == "channel_habits@1" and channels.entity == "customer,channel"
+    assert (channels.entities, channels.rows) == (30, 60)  # each customer pays through one channel
     assert (orders.view, orders.entity, orders.entities, orders.rows, orders.exact) == (
         "order@1", "order_id", 100, 100, True,
     )  # fmt: skip
@@ -89,7 +91,7 @@ async def test_a_view_or_a_column_may_be_asked_for(redis_client):
         await filled(world)
         asked = service_pb2.FeatureStatsRequest(project="shop", features=["order.amount", "order.hour", "habits@1"])
         orders, habits = (await stub.FeatureStats(asked)).views
-        assert list(columns(orders)) == ["amount", "hour"] and len(habits.columns) == 16
+        assert list(columns(orders)) == ["amount", "hour"] and len(habits.columns) == len(shop().view("habits").columns)
         for name, hint in (("order.amont", "did you mean order.amount?"), ("oder", "shop has no feature oder")):
             with pytest.raises(grpc.aio.AioRpcError, match="INVALID_ARGUMENT") as caught:
                 await stub.FeatureStats(service_pb2.FeatureStatsRequest(project="shop", features=[name]))
@@ -102,7 +104,7 @@ async def test_many_rows_are_sampled_and_counts_estimated(redis_client):
         await filled(world)
         # Another project's keys share the server: the walk ends before all of them were seen.
         await redis_client.mset({f"millrace:{{other/s/0}}:v@1:of:{n}": b"x" for n in range(9_000)})
-        _, habits = (await stub.FeatureStats(service_pb2.FeatureStatsRequest(project="shop"))).views
+        _, habits, _ = (await stub.FeatureStats(service_pb2.FeatureStatsRequest(project="shop"))).views
     assert not habits.exact and habits.sampled <= 20
 
 
@@ -110,7 +112,7 @@ async def test_an_entity_counts_once_however_many_partitions_know_it(redis_clien
     world = await make(redis_client, stats_sample=30)
     async with running(world), served(world) as stub:
         await filled(world)
-        _, habits = (await stub.FeatureStats(service_pb2.FeatureStatsRequest(project="shop"))).views
+        _, habits, _ = (await stub.FeatureStats(service_pb2.FeatureStatsRequest(project="shop"))).views
     assert habits.rows == 60 and not habits.exact
     assert 5 <= habits.sampled <= 25  # of 30 rows drawn about half are their customer's first
     assert habits.entities == round(60 * habits.sampled / 30)
@@ -121,8 +123,8 @@ async def test_an_empty_store_has_statistics_too(redis_client):
     async with served(world) as stub:
         reply = await stub.FeatureStats(service_pb2.FeatureStatsRequest(project="shop"))
         assert [(view.rows, view.entities, view.as_of_us, view.events_per_hour) for view in reply.views] == [
-            (0, 0, 0, -1), (0, 0, 0, -1),
-        ]  # fmt: skip
+            (0, 0, 0, -1)
+        ] * len(shop().views)
         with pytest.raises(grpc.aio.AioRpcError, match="NOT_FOUND"):
             await stub.FeatureStats(service_pb2.FeatureStatsRequest(project="other"))
 
