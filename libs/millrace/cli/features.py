@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -131,7 +132,7 @@ def read(
     asked = wire.GetOnlineRequest(project=project, entities=entities, features=feature or [], service=service, by=by)
     with stub(home, "feature_store") as store:
         reply = store.GetOnline(asked)
-    _show(reply, as_json)
+    _show(reply, entities, as_json)
 
 
 @app.command()
@@ -165,7 +166,7 @@ def history(
     )
     with stub(home, "feature_store") as store:
         reply = store.GetHistorical(asked)
-    _show(reply, as_json)
+    _show(reply, entities, as_json)
 
 
 def _facts(entry: catalogue.Entry) -> dict[str, Any]:
@@ -242,28 +243,30 @@ def _versions(home: Path, project: declared.Project, entry: catalogue.Entry) -> 
     return found
 
 
-def _show(reply: Any, as_json: bool) -> None:
-    """Both replies hold the same: names, and a row per entity in their order."""
+def _show(reply: Any, entities: Sequence[str], as_json: bool) -> None:
+    """Both replies hold the same: names, and a column for each, with a cell per entity."""
     from millrace.cli.output import emit_json, show_table
+    from millrace.client.columns import read_columns
     from millrace.wire.feature_store.v1 import service_pb2 as wire
 
+    columns = read_columns(reply.columns, len(entities))
     rows = [
         {
-            "entity": row.entity,
+            "entity": entity,
             "feature": name,
-            "value": getattr(value.value, value.value.WhichOneof("kind") or "", None),
-            "status": wire.FeatureStatus.Name(value.status),
-            "age_us": None if value.age_us < 0 else value.age_us,
+            "value": cells.values[place],
+            "status": wire.FeatureStatus.Name(cells.statuses[place]),
+            "age_us": None if cells.ages_us[place] < 0 else cells.ages_us[place],
         }
-        for row in reply.rows
-        for name, value in zip(reply.features, row.values, strict=True)
+        for place, entity in enumerate(entities)
+        for name, cells in zip(reply.features, columns, strict=True)
     ]
     if as_json:
         emit_json(rows)
         return
-    columns = ("entity", "feature", "value", "status", "age")
+    headings = ("entity", "feature", "value", "status", "age")
     body = [(r["entity"], r["feature"], cell(r["value"]), r["status"], age(r["age_us"])) for r in rows]
-    show_table(columns, body, empty="no features")
+    show_table(headings, body, empty="no features")
 
 
 def cell(value: Any) -> str:
