@@ -97,6 +97,7 @@ class FeatureStore:
             neighbours.online,
             self.feeds,
             neighbours.rates,
+            self.online.spending,
             wall_us,
             sample_entities=settings.stats_sample,
             most_keys=settings.stats_keys,

@@ -90,8 +90,24 @@ def stats(
     columns = ("feature", "present", "missing", "expired", "mean", "std", "least", "median", "most", "distinct")
     body = [_values(view, column) for view in reply.views for column in view.columns]
     screen.print(table((*columns, "most frequent", "age"), body))
-    columns = ("view", "entities", "rows", "sampled", "bytes a row", "in all", "read", "events/h", "as of", "behind")
+    columns = (
+        "view",
+        "entities",
+        "rows",
+        "sampled",
+        "bytes a row",
+        "in all",
+        "read",
+        "update",
+        "of all",
+        "events/h",
+        "as of",
+        "behind",
+    )
     screen.print(table(columns, [_cost(view) for view in reply.views], title="freshness and cost"))
+    for left in reply.left:
+        about = f"{left.view} is declared no more, and {left.keys:,} keys of it are kept"
+        typer.echo(f"{about}: millrace features drop {project} {left.view}")
 
 
 @app.command()
@@ -163,6 +179,8 @@ def _cost(view: Any) -> list[str]:
         f"{view.memory_bytes:,.0f}",
         f"{about}{view.total_bytes / 1e6:,.1f} MB",
         "" if view.read_us < 0 else f"{view.read_us:,.0f} µs",
+        "" if view.update_us < 0 else f"{view.update_us:,.1f} µs",
+        "" if view.update_us < 0 else f"{view.update_share:.0%}",
         "" if view.events_per_hour < 0 else f"{view.events_per_hour:,.0f}",
         when(view.as_of_us),
         age(view.lag_us) if view.lag_us else "",

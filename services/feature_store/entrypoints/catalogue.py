@@ -35,6 +35,7 @@ class CatalogueDoor:
             views=[_view(view, columns) for view, columns in wanted],
             measured_us=survey.measured_us,
             took_s=survey.took_s,
+            left=[service_pb2.LeftView(view=view_id, keys=keys) for view_id, keys in survey.left],
         )
 
     async def drop(self, request: service_pb2.DropViewRequest) -> AsyncIterator[service_pb2.DropViewProgress]:
@@ -89,6 +90,8 @@ def _view(found: ViewProfile, columns: Sequence[Profile]) -> service_pb2.ViewSta
         memory_bytes=cost.memory_bytes,
         total_bytes=round(cost.memory_bytes * found.rows),
         read_us=-1.0 if cost.read_us is None else cost.read_us,
+        update_us=-1.0 if cost.update_us is None else cost.update_us,
+        update_share=cost.update_share,
         events_per_hour=-1.0 if found.events_per_hour is None else found.events_per_hour,
         columns=[_column(column) for column in columns],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from time import perf_counter
 
 from millrace.aggregates import RowError
 from millrace.bus.effects import Effects
@@ -17,6 +18,7 @@ from services.feature_store.domain.views import CompiledView, Selection
 from services.feature_store.errors import BadRecord, StoreBehind, SwapRefused
 from services.feature_store.handlers.feeds import FeedBook, SourceFeed
 from services.feature_store.handlers.progress import Progress
+from services.feature_store.handlers.spending import Spending
 from services.feature_store.ports import RETRIED, OnlineStore, Place, Write
 
 # Two owners of one partition meet only around a rebalance; a third refusal in a row is not that.
@@ -36,6 +38,7 @@ class OnlineFeatures:
         self._progress = progress
         self._known: dict[Place, Position] = {}
         self.rewind = asyncio.Event()
+        self.spending = Spending()
 
     async def start_offsets(self, fresh: list[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Right after what the store holds; where a view has nothing yet, the beginning of the log."""
@@ -148,7 +151,9 @@ class OnlineFeatures:
         chosen = job.chosen if fresh is decoded.events else job.view.select(fresh.rows)
         moved = self._moved(position or NOTHING, decoded, fresh)
         old = {entity: found[job.place, entity] for entity in job.entities}
+        started = perf_counter()
         rows = new_rows(job.view, fresh, chosen, old, moved.visible_us)
+        self.spending.note(job.view.id, len(fresh), perf_counter() - started)
         if decoded.label == RETRIED:
             rows |= {SEEN + i: b"1" for i in fresh.ids}
         return Write(job.place, position, moved, rows)

@@ -8,6 +8,7 @@ that each entity has the same chance, and the share of first rows says how many 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -21,6 +22,7 @@ from services.feature_store.domain.profile import Profile, profile
 from services.feature_store.domain.views import CompiledView
 from services.feature_store.handlers.feeds import FeedBook, ProjectFeed
 from services.feature_store.handlers.online import SEEN
+from services.feature_store.handlers.spending import Spending
 from services.feature_store.ports import RETRIED, EventRates, Kept, OnlineKeys, OnlineStore, Place
 
 BATCH_ENTITIES = 500
@@ -30,15 +32,19 @@ SIZED_KEYS = 200  # of each view, whose memory the server is asked for
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Bytes per row of a view (means of a sample), and microseconds to fetch and compute one entity in batches.
+    """Bytes per row of a view (means of a sample), and times in microseconds.
 
-    `read_us` None: too few to say, a call's own time would be most of it.
+    `read_us`: to fetch and compute one entity in batches; None: too few to say, a call's own time would be most of it.
+    `update_us`: to work one event into the view, in this process; None: there was none yet. `update_share` is the
+    view's part in the time of all views.
     """
 
     key_bytes: float
     value_bytes: float
     memory_bytes: float
     read_us: float | None
+    update_us: float | None
+    update_share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +65,13 @@ class ViewProfile:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """All views of a project, when they were looked at (wall clock, microseconds) and how long it took."""
+    """All views of a project, when they were looked at (wall clock, microseconds) and how long it took.
+
+    `left` are views that the definition does not have any more, with the rows that are still kept of them.
+    """
 
     views: tuple[ViewProfile, ...]
+    left: tuple[tuple[str, int], ...]
     measured_us: int
     took_s: float
 
@@ -93,6 +103,7 @@ class FeatureStatistics:
         store: OnlineStore,
         feeds: FeedBook,
         rates: EventRates,
+        spending: Spending,
         wall_us: Callable[[], int],
         *,
         sample_entities: int,
@@ -102,6 +113,7 @@ class FeatureStatistics:
         self._store = store
         self._feeds = feeds
         self._rates = rates
+        self._spending = spending
         self._wall_us = wall_us
         self._sample_entities = sample_entities
         self._most_keys = most_keys
@@ -127,7 +139,7 @@ class FeatureStatistics:
     async def _survey(self, feed: ProjectFeed, now_us: int) -> Survey:
         began = perf_counter()
         views = feed.views
-        drawn, share = await self._draw(feed.definition.project.name, views)
+        drawn, left, share = await self._draw(feed.definition.project.name, views)
         as_of = {view.id: await self._as_of(feed, view) for view in views.values()}
         newest_us = max(as_of.values(), default=0)
         profiles = []
@@ -144,21 +156,28 @@ class FeatureStatistics:
                     sampled=sample.entities,
                     as_of_us=as_of[view.id],
                     lag_us=newest_us - as_of[view.id],
-                    cost=await self._cost(drawn[view.id], sample),
+                    cost=await self._cost(view, drawn[view.id], sample),
                     events_per_hour=await self._rate(feed, view, as_of[view.id]),
                     columns=await asyncio.to_thread(_profiles, feed, view, sample),
                 )
             )
-        return Survey(tuple(profiles), now_us, perf_counter() - began)
+        behind = tuple((view_id, round(rows / share)) for view_id, rows in sorted(left.items()))
+        return Survey(tuple(profiles), behind, now_us, perf_counter() - began)
 
-    async def _draw(self, project: str, views: Mapping[str, CompiledView]) -> tuple[dict[str, _Drawn], float]:
-        """Rows of every view, and the share of the store that was looked through."""
+    async def _draw(
+        self, project: str, views: Mapping[str, CompiledView]
+    ) -> tuple[dict[str, _Drawn], Counter[str], float]:
+        """Rows of every view, keys of what is no view any more, and the share of the store that was looked through."""
         drawn = {view_id: _Drawn() for view_id in views}
+        left: Counter[str] = Counter()
         share = 1.0
         async for step in self._keys.walk(project):
             for kept in step.found:
                 mine = drawn.get(kept.place.view_id)
-                if mine is None or kept.entity is None or kept.entity.startswith(SEEN):
+                if mine is None:
+                    left[kept.place.view_id] += 1
+                    continue
+                if kept.entity is None or kept.entity.startswith(SEEN):
                     continue
                 mine.rows += 1
                 if len(mine.sample) < self._sample_entities:
@@ -166,7 +185,7 @@ class FeatureStatistics:
             share = step.scanned / step.total if step.total else 1.0
             if step.scanned >= self._most_keys:
                 break
-        return drawn, share
+        return drawn, left, share
 
     async def _as_of(self, feed: ProjectFeed, view: CompiledView) -> int:
         positions, _ = await self._store.read(feed.source_of(view).places(view), [])
@@ -191,7 +210,7 @@ class FeatureStatistics:
             sample.entities += len(own)
         return sample
 
-    async def _cost(self, drawn: _Drawn, sample: _Sample) -> Cost:
+    async def _cost(self, view: CompiledView, drawn: _Drawn, sample: _Sample) -> Cost:
         keys = list(drawn.sample)[:SIZED_KEYS]
         sizes = await self._keys.sizes(keys) if keys else []
         count = max(len(sizes), 1)
@@ -200,6 +219,8 @@ class FeatureStatistics:
             value_bytes=sum(value for value, _ in sizes) / count,
             memory_bytes=sum(memory for _, memory in sizes) / count,
             read_us=sample.seconds / sample.read * 1e6 if sample.read >= TIMED_ROWS else None,
+            update_us=self._spending.per_event_us(view.id),
+            update_share=self._spending.share(view.id),
         )
 
     async def _rate(self, feed: ProjectFeed, view: CompiledView, until_us: int) -> float | None:

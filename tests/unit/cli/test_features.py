@@ -179,10 +179,13 @@ def test_statistics_are_shown_with_freshness_and_cost(served: FakeRooms, millrac
             read_us=12, events_per_hour=-1, columns=[number, text], lag_us=7_200_000_000,
         )
     ]  # fmt: skip
-    served.on["FeatureStore.FeatureStats"] = lambda _: store_wire.FeatureStatsReply(views=views)
+    served.on["FeatureStore.FeatureStats"] = lambda _: store_wire.FeatureStatsReply(
+        views=views, left=[store_wire.LeftView(view="plan@7", keys=1_200)]
+    )
     shown = millrace("features", "stats", "parcels", "origin_weather", "--fresh").stdout
     for part in ("1012.5", "1011", "EAST (2)", "about 1,000", "0.6 MB", "12 µs", "3 h", "2 h"):
         assert part in shown, part
+    assert "plan@7 is declared no more, and 1,200 keys of it are kept: millrace features drop parcels plan@7" in shown
     (asked,) = served.asked("FeatureStore.FeatureStats")
     assert (list(asked.features), asked.max_age_ms) == (["origin_weather"], 1)
     told = json.loads(millrace("features", "stats", "parcels", "--json").stdout)

@@ -1,6 +1,7 @@
 """Statistics of features from what the online store holds; drops and statistics over gRPC, with roles."""
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import grpc
 import numpy as np
@@ -14,7 +15,7 @@ from services.feature_store.domain.answers import Cells
 from services.feature_store.domain.profile import profile
 from services.feature_store.domain.values import Status
 from tests.support.poll import until
-from tests.unit.feature_store.world import HOUR_US, MINUTE_US, START_US, make, order, payment, running, shop
+from tests.unit.feature_store.world import HOUR_US, MINUTE_US, START_US, make, order, payment, running, shop, with_view
 
 AT_US = START_US + 4 * HOUR_US
 TOKENS = {"p": Identity("paul", frozenset({"producer"})), "o": Identity("olga", frozenset({"operator"}))}
@@ -81,6 +82,8 @@ async def test_statistics_say_what_the_store_holds(redis_client):
     assert 30 < orders.key_bytes < 60 and orders.value_bytes > 10
     assert orders.memory_bytes > orders.key_bytes + orders.value_bytes
     assert orders.total_bytes == round(orders.memory_bytes * 100) and orders.read_us > 0
+    assert all(view.update_us > 0 for view in reply.views)
+    assert sum(view.update_share for view in reply.views) == pytest.approx(1) and not reply.left
     assert orders.events_per_hour == pytest.approx(50 / (50 / 60))
     assert again.measured_us == reply.measured_us < fresh.measured_us
 
@@ -96,6 +99,18 @@ async def test_a_view_or_a_column_may_be_asked_for(redis_client):
             with pytest.raises(grpc.aio.AioRpcError, match="INVALID_ARGUMENT") as caught:
                 await stub.FeatureStats(service_pb2.FeatureStatsRequest(project="shop", features=[name]))
             assert hint in caught.value.details()
+
+
+async def test_what_is_left_of_a_view_that_went_is_told(redis_client):
+    world = await make(redis_client)
+    async with running(world), served(world) as stub:
+        await filled(world)
+        gone = with_view(shop(), ttl_us=0)
+        await world.learn(replace(gone, views=tuple(v for v in gone.views if (v.name, v.version) != ("habits", 1))), 2)
+        reply = await stub.FeatureStats(service_pb2.FeatureStatsRequest(project="shop"))
+        assert [(left.view, left.keys) for left in reply.left] == [("habits@1", 60 + 2)]
+        _ = [step async for step in stub.DropView(service_pb2.DropViewRequest(project="shop", view="habits@1"))]
+        assert not (await stub.FeatureStats(service_pb2.FeatureStatsRequest(project="shop"))).left
 
 
 async def test_many_rows_are_sampled_and_counts_estimated(redis_client):

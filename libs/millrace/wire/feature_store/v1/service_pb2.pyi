@@ -150,17 +150,27 @@ class FeatureStatsRequest(_message.Message):
     def __init__(self, project: _Optional[str] = ..., features: _Optional[_Iterable[str]] = ..., max_age_ms: _Optional[int] = ...) -> None: ...
 
 class FeatureStatsReply(_message.Message):
-    __slots__ = ("views", "measured_us", "took_s")
+    __slots__ = ("views", "measured_us", "took_s", "left")
     VIEWS_FIELD_NUMBER: _ClassVar[int]
     MEASURED_US_FIELD_NUMBER: _ClassVar[int]
     TOOK_S_FIELD_NUMBER: _ClassVar[int]
+    LEFT_FIELD_NUMBER: _ClassVar[int]
     views: _containers.RepeatedCompositeFieldContainer[ViewStats]
     measured_us: int
     took_s: float
-    def __init__(self, views: _Optional[_Iterable[_Union[ViewStats, _Mapping]]] = ..., measured_us: _Optional[int] = ..., took_s: _Optional[float] = ...) -> None: ...
+    left: _containers.RepeatedCompositeFieldContainer[LeftView]
+    def __init__(self, views: _Optional[_Iterable[_Union[ViewStats, _Mapping]]] = ..., measured_us: _Optional[int] = ..., took_s: _Optional[float] = ..., left: _Optional[_Iterable[_Union[LeftView, _Mapping]]] = ...) -> None: ...
+
+class LeftView(_message.Message):
+    __slots__ = ("view", "keys")
+    VIEW_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    view: str
+    keys: int
+    def __init__(self, view: _Optional[str] = ..., keys: _Optional[int] = ...) -> None: ...
 
 class ViewStats(_message.Message):
-    __slots__ = ("view", "entity", "source", "entities", "rows", "exact", "sampled", "as_of_us", "lag_us", "key_bytes", "value_bytes", "memory_bytes", "total_bytes", "read_us", "events_per_hour", "columns")
+    __slots__ = ("view", "entity", "source", "entities", "rows", "exact", "sampled", "as_of_us", "lag_us", "key_bytes", "value_bytes", "memory_bytes", "total_bytes", "read_us", "events_per_hour", "columns", "update_us", "update_share")
     VIEW_FIELD_NUMBER: _ClassVar[int]
     ENTITY_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
@@ -177,6 +187,8 @@ class ViewStats(_message.Message):
     READ_US_FIELD_NUMBER: _ClassVar[int]
     EVENTS_PER_HOUR_FIELD_NUMBER: _ClassVar[int]
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_US_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_SHARE_FIELD_NUMBER: _ClassVar[int]
     view: str
     entity: str
     source: str
@@ -193,7 +205,9 @@ class ViewStats(_message.Message):
     read_us: float
     events_per_hour: float
     columns: _containers.RepeatedCompositeFieldContainer[ColumnStats]
-    def __init__(self, view: _Optional[str] = ..., entity: _Optional[str] = ..., source: _Optional[str] = ..., entities: _Optional[int] = ..., rows: _Optional[int] = ..., exact: _Optional[bool] = ..., sampled: _Optional[int] = ..., as_of_us: _Optional[int] = ..., lag_us: _Optional[int] = ..., key_bytes: _Optional[float] = ..., value_bytes: _Optional[float] = ..., memory_bytes: _Optional[float] = ..., total_bytes: _Optional[int] = ..., read_us: _Optional[float] = ..., events_per_hour: _Optional[float] = ..., columns: _Optional[_Iterable[_Union[ColumnStats, _Mapping]]] = ...) -> None: ...
+    update_us: float
+    update_share: float
+    def __init__(self, view: _Optional[str] = ..., entity: _Optional[str] = ..., source: _Optional[str] = ..., entities: _Optional[int] = ..., rows: _Optional[int] = ..., exact: _Optional[bool] = ..., sampled: _Optional[int] = ..., as_of_us: _Optional[int] = ..., lag_us: _Optional[int] = ..., key_bytes: _Optional[float] = ..., value_bytes: _Optional[float] = ..., memory_bytes: _Optional[float] = ..., total_bytes: _Optional[int] = ..., read_us: _Optional[float] = ..., events_per_hour: _Optional[float] = ..., columns: _Optional[_Iterable[_Union[ColumnStats, _Mapping]]] = ..., update_us: _Optional[float] = ..., update_share: _Optional[float] = ...) -> None: ...
 
 class ColumnStats(_message.Message):
     __slots__ = ("name", "type", "present", "missing", "expired", "mean", "std", "min", "max", "quantiles", "distinct", "top", "edges", "counts", "age_quantiles_us")
