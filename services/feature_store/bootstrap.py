@@ -10,6 +10,7 @@ from millrace.bus.kafka import KafkaBus
 from millrace.bus.ports import Bus
 from millrace.bus.worker import Worker
 from millrace.runtime.channels import channel
+from millrace.runtime.clock import wall_us
 from millrace.runtime.definitions import Definition, DefinitionBook
 from millrace.runtime.errors import ConfigurationError
 from millrace.runtime.room import RoomProcess, StatusBoard
@@ -20,18 +21,34 @@ from millrace.wire.feature_store.v1 import service_pb2_grpc
 
 from services.feature_store.adapters.features_redis import RedisFeatures
 from services.feature_store.adapters.history_clickhouse import ClickHouseHistory
+from services.feature_store.adapters.keys_redis import RedisKeys
+from services.feature_store.adapters.models_registry import RegistryModels
+from services.feature_store.adapters.rates_clickhouse import ClickHouseRates
 from services.feature_store.adapters.reader_process import ProcessReader, ThreadReader
 from services.feature_store.adapters.records_json import RecordReader
 from services.feature_store.adapters.spine_labeling import LabelingSpine
+from services.feature_store.entrypoints.catalogue import CatalogueDoor
 from services.feature_store.entrypoints.consumer import Consumers
+from services.feature_store.entrypoints.rest import FeaturePages
 from services.feature_store.entrypoints.rpc import FeatureStoreService
+from services.feature_store.handlers.catalogue import Catalogue
+from services.feature_store.handlers.drops import Drops
 from services.feature_store.handlers.feeds import FeedBook
 from services.feature_store.handlers.history import FlushLimits, HistoryEvents, HistoryWriter
 from services.feature_store.handlers.online import OnlineFeatures
 from services.feature_store.handlers.progress import Progress
 from services.feature_store.handlers.reads import OnlineReads
+from services.feature_store.handlers.statistics import FeatureStatistics
 from services.feature_store.handlers.training import READS_AT_ONCE, Historian, TrainingSets
-from services.feature_store.ports import HistoryReader, HistoryStore, OnlineStore, SpineSource
+from services.feature_store.ports import (
+    EventRates,
+    HistoryReader,
+    HistoryStore,
+    ModelBook,
+    OnlineKeys,
+    OnlineStore,
+    SpineSource,
+)
 from services.feature_store.settings import ROOM, Settings
 
 MIGRATIONS = Path(__file__).parent / "entrypoints" / "migrations"
@@ -47,6 +64,9 @@ class Neighbours:
     spines: SpineSource
     objects: Objects
     reader: HistoryReader
+    keys: OnlineKeys
+    rates: EventRates
+    models: ModelBook
 
 
 class FeatureStore:
@@ -72,11 +92,25 @@ class FeatureStore:
         self.training = TrainingSets(
             self.historian, neighbours.spines, neighbours.objects, neighbours.reader, settings.snapshot_chunk_rows
         )
+        self.statistics = FeatureStatistics(
+            neighbours.keys,
+            neighbours.online,
+            self.feeds,
+            neighbours.rates,
+            self.online.spending,
+            wall_us,
+            sample_entities=settings.stats_sample,
+            most_keys=settings.stats_keys,
+        )
+        forgetters = (self.progress.forget, self.statistics.forget)
+        self.drops = Drops(neighbours.keys, self.feeds, neighbours.models, forgetters)
+        self.catalogue = Catalogue(self.feeds, neighbours.models, self.statistics, self.reads, settings.stats_keep_s)
         self.service = FeatureStoreService(
             self.reads,
             self.historian,
             self.training,
             ThreadReader(),
+            catalogue=CatalogueDoor(self.statistics, self.drops, settings.stats_keep_s),
             most_entities=settings.most_entities,
             read_wait_s=settings.read_wait_ms / 1000,
         )
@@ -108,6 +142,7 @@ def join(room: RoomProcess, store: FeatureStore, definitions: DefinitionBook) ->
     room.add_task("online", store.consumers.run_online)
     room.add_task("history", store.consumers.history.run)
     room.add_grpc(store.register)
+    FeaturePages(store.catalogue, room.settings.monitor_http).mount(room.http)
     status = room.status
     status.definitions(definitions.versions)
     status.problem("definitions", lambda: definitions.problem)
@@ -137,8 +172,17 @@ def build(settings: Settings | None = None) -> RoomProcess:
     labeling = channel(known.labeling_address, known)
     reader = ProcessReader(READS_AT_ONCE)
     objects = open_objects(known.objects_url) if known.objects_url else FolderObjects(known.objects_path(ROOM))
+    registry = channel(known.registry_address, known) if known.registry_address else None
     neighbours = Neighbours(
-        bus, RedisFeatures(redis), ClickHouseHistory(clickhouse), LabelingSpine(labeling), objects, reader
+        bus,
+        RedisFeatures(redis),
+        ClickHouseHistory(clickhouse),
+        LabelingSpine(labeling),
+        objects,
+        reader,
+        RedisKeys(redis),
+        ClickHouseRates(clickhouse),
+        RegistryModels(registry),
     )
     room = RoomProcess(ROOM, known)
     store = FeatureStore(known, neighbours)
@@ -148,4 +192,6 @@ def build(settings: Settings | None = None) -> RoomProcess:
     for stop in (bus.stop, clickhouse.close, redis.aclose, reader.close):
         room.on_stop(stop)
     room.on_stop(lambda: labeling.close(None))
+    if registry is not None:
+        room.on_stop(lambda: registry.close(None))
     return room

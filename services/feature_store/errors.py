@@ -4,6 +4,10 @@ RoomError
 ├── BadRecord        reject   a record that no view or table can take
 ├── UnknownProject   not_found
 ├── UnknownFeature   invalid
+├── UnknownService   not_found
+├── UnknownView      not_found
+├── ViewInUse        precondition  the definition, or a version that can be loaded, needs the view
+├── StillWritten     retry    rows of a dropped view come back: another replica still feeds it
 ├── StoreBehind      retry    the online store lost what this worker had written: seek back
 ├── SwapRefused      retry    another writer was faster, again and again
 ├── TooLate          deadline the views did not reach the asked time before the caller's deadline
@@ -35,7 +39,25 @@ class UnknownProject(NotFound):
 
 
 class UnknownFeature(Invalid):
-    """A feature that the project's model inputs do not name."""
+    """A feature that nothing declares, or that another entity's key is needed for."""
+
+
+class UnknownService(NotFound):
+    """No feature service of that name is declared."""
+
+
+class UnknownView(NotFound):
+    """No view of that name was ever declared, or there is nothing of it."""
+
+
+class ViewInUse(Precondition):
+    """The definition, or a model version that can be loaded, needs the view."""
+
+
+class StillWritten(Conflict):
+    """Rows of a dropped view come back: another replica still runs an older definition."""
+
+    policy = Policy.RETRY
 
 
 class StoreBehind(Unavailable):

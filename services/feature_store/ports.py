@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 from millrace.bus.events import Batch, Record
-from millrace.definitions.model import FieldType
+from millrace.definitions.model import FieldType, Project
 
 from services.feature_store.domain.answers import Reading
+from services.feature_store.domain.lineage import ModelVersion
 from services.feature_store.domain.online import Decoded
 from services.feature_store.domain.values import Position
 from services.feature_store.domain.views import CompiledView
@@ -149,4 +150,58 @@ class HistoryReader(Protocol):
         self, view: CompiledView, keys: list[str | None], moments_us: np.ndarray, events: pa.Table, as_happened: bool
     ) -> Reading:
         """The view at each (key, moment), from `events` as `HistoryStore.read` gives them. Raises Unavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One key of the online store: whose it is, and of which entity; None where it is no entity's row."""
+
+    key: bytes
+    place: Place
+    entity: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of a walk through the online store: keys looked at so far, keys there are, what was found in this part."""
+
+    scanned: int
+    total: int
+    found: list[Kept]
+
+
+class OnlineKeys(Protocol):
+    """The online store key by key, in bounded steps. All failures of the server are StoreUnavailable."""
+
+    def walk(self, project: str) -> AsyncIterator[Stretch]:
+        """Everything kept of a project, in no order; what is there all the while comes at least once."""
+        ...
+
+    async def delete(self, keys: Sequence[bytes]) -> int:
+        """How many of them were there."""
+        ...
+
+    async def sizes(self, keys: Sequence[bytes]) -> list[tuple[int, int]]:
+        """(bytes of the value, bytes of memory with key and overhead) of each key that is still there."""
+        ...
+
+
+class EventRates(Protocol):
+    """How busy a source is."""
+
+    async def per_hour(self, table: Table, until_us: int) -> float | None:
+        """Events per hour of event time over the day before `until_us`; None when there are none."""
+        ...
+
+
+class ModelBook(Protocol):
+    """What the registry knows of a project. All failures are Unavailable."""
+
+    async def definitions(self, project: str) -> Mapping[int, Project]:
+        """The definitions of the project by version."""
+        ...
+
+    async def versions(self, project: str, models: Sequence[str]) -> list[ModelVersion]:
+        """All versions of these models, the newest first."""
         ...

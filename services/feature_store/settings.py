@@ -43,3 +43,20 @@ class Settings(RoomSettings):
         50_000, ROOM, "snapshot_chunk_rows", "Rows of one snapshot object: bounds what a reader holds.", ge=1
     )
     most_entities: int = knob(1_000, ROOM, "most_entities", "Entities that one online read may name.", ge=1)
+    stats_sample: int = knob(
+        5_000,
+        ROOM,
+        "stats_sample",
+        "Rows per view that the statistics are made of: enough for a percent.",
+        ge=1,
+    )
+    stats_keys: int = knob(
+        2_000_000,
+        ROOM,
+        "stats_keys",
+        "Keys of the online store that the statistics look at; with more, counts are estimated.",
+        ge=1_000,
+    )
+    stats_keep_s: float = knob(
+        60.0, ROOM, "stats_keep_s", "How long statistics are good for a caller who does not say.", ge=0
+    )

@@ -107,6 +107,7 @@ async def test_the_console_shows_the_loop_and_rolls_back(stack, tmp_path):
         assert await page.locator(".room-box").count() == 7
         assert "does not answer" in await page.text_content("[data-room=inference]")
         assert "one run waits for the cooldown" in await page.inner_text("main")
+        assert await page.locator(".closer a").all_inner_texts() == ["features", "models"]
         assert "champion" in await page.inner_text("#models tbody tr:first-child")
         assert "release" in await page.inner_text("#alerts tbody tr:first-child")
         assert await page.locator("svg.chart path.line").count() >= 1

@@ -1,4 +1,4 @@
-"""`millrace features list|show|read|history`: what a project's features are, and what they are worth for an entity."""
+"""`millrace features list|show|read|history`: what features are made of, and what they are worth for an entity."""
 
 from __future__ import annotations
 
@@ -11,34 +11,55 @@ from millrace.cli.errors import CliError
 from millrace.cli.options import DEFAULT_HOME, AsJson, Home, Project, time_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from millrace.definitions import catalogue
     from millrace.definitions import model as declared
 
 app = typer.Typer(help="Features: what they are made of, and their values online and in history.", no_args_is_help=True)
 
+MOST_VERSIONS = 200  # of a model that are looked at, the newest
 MICROSECONDS = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 Entities = Annotated[list[str], typer.Argument(help="Entity keys, as the project predicts for.", show_default=False)]
 Wanted = Annotated[
-    list[str] | None, typer.Option("--feature", help="One of the model's inputs (may be repeated); default: all.")
+    list[str] | None,
+    typer.Option("--feature", help="view.column, also of a view that no model takes (may be repeated); default: all."),
+]
+Service = Annotated[str, typer.Option("--service", help="The features of a service, name@version or the newest.")]
+By = Annotated[
+    str, typer.Option("--by", help="Field whose values the keys are, to read views about it; default: predict entity.")
 ]
 
 
 @app.command("list")
-def list_features(project: Project, home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
-    """List a project's features: every column of every view, and whether the model takes it.
+def list_features(
+    project: Project,
+    home: Home = DEFAULT_HOME,
+    search: Annotated[
+        str, typer.Option("--search", "-s", help="Only those in which every word occurs: name, entity, source, docs.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """List a project's features: every column of every view, what it is made of, and who takes it.
 
     Examples:
 
       millrace features list sensors
+
+      millrace features list sensors --search "pressure mean"
     """
     from millrace.cli.output import emit_json, show_table
     from millrace.cli.remote import definition
+    from millrace.definitions import catalogue
 
-    found = described(definition(home, project))
+    declared_here = definition(home, project)
+    found = [_facts(entry) for entry in catalogue.search(catalogue.entries(declared_here), search)]
     if as_json:
         emit_json(found)
         return
-    names = ("feature", "entity", "source", "made_of", "where", "ttl", "input")
-    show_table(names, [[_cell(fact[name]) for name in names] for fact in found], empty="no features are declared")
+    names = ("feature", "type", "entity", "source", "made_of", "where", "ttl", "used_by", "description")
+    empty = f"no feature has {search!r} in it" if search else "no features are declared"
+    show_table(names, [[cell(fact[name]) for name in names] for fact in found], empty=empty)
 
 
 @app.command()
@@ -48,7 +69,7 @@ def show(
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
-    """Show one feature, from the source's event to the model's input.
+    """Show one feature: what is said of it, the fields it comes from, and the services and models that it goes to.
 
     Examples:
 
@@ -58,15 +79,29 @@ def show(
 
     from millrace.cli.output import console, emit_json, table
     from millrace.cli.remote import definition
+    from millrace.definitions import catalogue
 
-    found = {fact["feature"]: fact for fact in described(definition(home, project))}
+    declared_here = definition(home, project)
+    found = {entry.feature: entry for entry in catalogue.entries(declared_here)}
     if feature not in found:
         near = get_close_matches(feature, found, n=3, cutoff=0.4)
         raise CliError(f"{project} has no feature {feature}" + (f"; near: {', '.join(near)}" if near else ""))
+    entry = found[feature]
+    facts = _facts(entry)
+    upstream = _upstream(declared_here, entry)
+    versions = _versions(home, declared_here, entry)
     if as_json:
-        emit_json(found[feature])
+        emit_json({**facts, "upstream": upstream, "downstream": _downstream(entry), "model_versions": versions})
         return
-    console().print(table(("", ""), [(name, _cell(value)) for name, value in found[feature].items()]))
+    screen = console()
+    screen.print(table(("", ""), [(name, cell(value)) for name, value in facts.items()]))
+    names = ("field", "type", "personal", "role")
+    screen.print(table(names, [[row[name] for name in names] for row in upstream], title="comes from"))
+    names = ("kind", "name", "as", "through")
+    screen.print(table(names, [[row[name] for name in names] for row in _downstream(entry)], title="goes to"))
+    if versions:
+        names = ("model", "version", "state", "definition")
+        screen.print(table(names, [[v[name] for name in names] for v in versions], title="model versions that read it"))
 
 
 @app.command()
@@ -75,6 +110,8 @@ def read(
     entities: Entities,
     home: Home = DEFAULT_HOME,
     feature: Wanted = None,
+    service: Service = "",
+    by: By = "",
     as_json: AsJson = False,
 ) -> None:
     """Read the values that a prediction would get now, with their status and age.
@@ -84,12 +121,17 @@ def read(
       millrace features read sensors pump-17
 
       millrace features read sensors pump-17 --feature readings.pressure_mean_1h --json
+
+      millrace features read sensors pump-17 --service dashboard@2
+
+      millrace features read sensors north --by plant --feature plants.alarms_1d
     """
     from millrace.cli.remote import stub
     from millrace.wire.feature_store.v1 import service_pb2 as wire
 
+    asked = wire.GetOnlineRequest(project=project, entities=entities, features=feature or [], service=service, by=by)
     with stub(home, "feature_store") as store:
-        reply = store.GetOnline(wire.GetOnlineRequest(project=project, entities=entities, features=feature or []))
+        reply = store.GetOnline(asked)
     _show(reply, entities, as_json)
 
 
@@ -100,6 +142,8 @@ def history(
     home: Home = DEFAULT_HOME,
     at: Annotated[str, typer.Option("--at", help="Moment, ISO 8601 in UTC; default: the project's clock.")] = "",
     feature: Wanted = None,
+    service: Service = "",
+    by: By = "",
     as_happened: Annotated[
         bool, typer.Option("--as-happened", help="Also what happened by then and was known only later.")
     ] = False,
@@ -117,56 +161,86 @@ def history(
 
     moment_us = time_of(at, "--at") or clock_us(home, project)
     keys = [common_pb2.ExampleKey(project=project, entity=entity, moment_us=moment_us) for entity in entities]
+    asked = wire.GetHistoricalRequest(
+        project=project, keys=keys, features=feature or [], as_happened=as_happened, service=service, by=by
+    )
     with stub(home, "feature_store") as store:
-        reply = store.GetHistorical(
-            wire.GetHistoricalRequest(project=project, keys=keys, features=feature or [], as_happened=as_happened)
-        )
+        reply = store.GetHistorical(asked)
     _show(reply, entities, as_json)
 
 
-def described(project: declared.Project) -> list[dict[str, Any]]:
-    """Every feature of the project, by view and column, in the order declared."""
-    inputs = {one.name: one for one in project.model.inputs}
-    return [
-        _feature(project, view, column, inputs.get(f"{view.name}.{column}"))
-        for view in project.views
-        for column in view.columns
-    ]
-
-
-def _feature(
-    project: declared.Project, view: declared.View, column: str, taken: declared.Input | None
-) -> dict[str, Any]:
+def _facts(entry: catalogue.Entry) -> dict[str, Any]:
     from millrace.definitions.model import format_duration
 
+    view = entry.view
+    model = next((use for use in entry.uses if use.kind == "model" and use.feature.endswith(f".{entry.column}")), None)
     return {
-        "feature": f"{view.name}.{column}",
-        "view": f"{view.name}@{view.version}",
+        "feature": entry.feature,
+        "view": entry.view_id,
+        "type": entry.type,
         "entity": view.entity,
         "source": view.source,
-        "event_type": project.source(view.source).event_type,
-        "made_of": _made_of(view, column),
+        "event_type": entry.event_type,
+        "made_of": entry.making.text,
         "where": view.where,
         "hop": format_duration(view.hop_us) if view.hop_us else "",
         "ttl": format_duration(view.ttl_us) if view.ttl_us else "",
-        "input": taken is not None,
-        "type": taken.type.value if taken else "",
-        "through": taken.through if taken else "",
-        "model": project.model.name if taken else "",
+        "input": model is not None,
+        "through": model.through if model else "",
+        "model": model.name if model else "",
+        "used_by": ", ".join(entry.used_by),
+        "description": entry.docs.description,
+        "owner": entry.docs.owner,
+        "tags": ", ".join(entry.docs.tags),
     }
 
 
-def _made_of(view: declared.View, column: str) -> str:
-    from millrace.definitions.model import format_duration
+def _upstream(project: declared.Project, entry: catalogue.Entry) -> list[dict[str, str]]:
+    """The fields of the source that the feature depends on."""
+    source = project.source(entry.view.source)
+    roles = dict.fromkeys(entry.making.selecting, "selects events") | dict.fromkeys(entry.making.fields, "value")
+    roles[source.event_time] = "event time" if source.event_time not in entry.making.fields else "value, event time"
+    rows = []
+    for name, role in roles.items():
+        field = source.field(name)
+        rows.append({"field": name, "type": field.type.value, "personal": field.pii.value, "role": role})
+    return rows
 
-    for aggregate in view.aggregates:
-        argument = f", {aggregate.argument:g}" if aggregate.argument else ""
-        for window_us in view.windows_us:
-            if column in [f"{output}_{format_duration(window_us)}" for output in aggregate.outputs]:
-                call = f"{aggregate.function.value}({aggregate.expression}{argument})"
-                return f"{call} over {format_duration(window_us)}"
-    expression = dict(view.derive).get(column)
-    return expression if expression is not None else f"newest {column}"
+
+def _downstream(entry: catalogue.Entry) -> list[dict[str, str]]:
+    return [{"kind": u.kind, "name": u.name, "as": u.feature, "through": u.through} for u in entry.uses]
+
+
+def _versions(home: Path, project: declared.Project, entry: catalogue.Entry) -> list[dict[str, Any]]:
+    """The versions of the project's model whose definition reads this version of the view, the newest first."""
+    import grpc
+
+    from millrace.cli.remote import stub
+    from millrace.definitions import from_canonical_json
+    from millrace.definitions.lineage import model_pins
+    from millrace.wire.registry.v1 import service_pb2 as wire
+
+    found = []
+    with stub(home, "registry") as registry:
+        try:
+            asked = wire.ListVersionsRequest(project=project.name, model=project.model.name, limit=MOST_VERSIONS)
+            versions = registry.ListVersions(asked).versions
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                return []  # no version yet
+            raise
+        reads: dict[int, bool] = {}
+        for version in versions:
+            number = version.definition_version
+            if number not in reads:
+                published = registry.GetDefinition(wire.GetDefinitionRequest(project=project.name, version=number))
+                pins = model_pins(from_canonical_json(published.canonical_json))
+                reads[number] = pins.get(entry.view.name) == entry.view.version
+            if reads[number]:
+                found.append(
+                    {"model": version.model, "version": version.version, "state": version.state, "definition": number}
+                )
+    return found
 
 
 def _show(reply: Any, entities: Sequence[str], as_json: bool) -> None:
@@ -191,11 +265,12 @@ def _show(reply: Any, entities: Sequence[str], as_json: bool) -> None:
         emit_json(rows)
         return
     headings = ("entity", "feature", "value", "status", "age")
-    body = [(r["entity"], r["feature"], _cell(r["value"]), r["status"], _age(r["age_us"])) for r in rows]
+    body = [(r["entity"], r["feature"], cell(r["value"]), r["status"], age(r["age_us"])) for r in rows]
     show_table(headings, body, empty="no features")
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value in a table."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -203,8 +278,8 @@ def _cell(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _age(age_us: int | None) -> str:
-    """In the largest unit of which it holds two: 90 s, 3 h."""
+def age(age_us: int | None) -> str:
+    """A duration in the largest unit of which it holds two: 90 s, 3 h."""
     if age_us is None:
         return ""
     unit = next((u for u in ("d", "h", "m") if age_us >= 2 * MICROSECONDS[u]), "s")

@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from millrace.cli import data, deadletters, doctor, events, features, models, profiles, projects, replay, stack
+from millrace.cli import (
+    data,
+    deadletters,
+    doctor,
+    events,
+    feature_store,
+    features,
+    models,
+    profiles,
+    projects,
+    replay,
+    stack,
+)
 from millrace.cli.errors import OneLineGroup
 
 app = typer.Typer(
@@ -41,6 +53,7 @@ for _commands in (stack.app, projects.app, data.app, replay.app, models.top, eve
     app.add_typer(_commands)
 app.add_typer(models.app, name="models")
 app.add_typer(events.app, name="events")
+features.app.add_typer(feature_store.app)
 app.add_typer(features.app, name="features")
 app.add_typer(profiles.app, name="data")
 app.add_typer(deadletters.app, name="deadletter")

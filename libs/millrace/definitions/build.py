@@ -12,6 +12,7 @@ from millrace.definitions.model import (
     Aggregation,
     CanaryStep,
     Clock,
+    Docs,
     DriftMonitor,
     Field,
     FieldType,
@@ -111,8 +112,17 @@ def view(key: str, raw: Section) -> View:
         aggregates=tuple(aggregate(column, text) for column, text in raw.get("aggregates", {}).items()),
         windows_us=tuple(duration_us(text) for text in raw.get("windows", ())),
         where=raw.get("where", ""),
+        docs=docs(raw),
+        column_docs=tuple((column, docs(said)) for column, said in raw.get("columns", {}).items()),
         **_durations(raw, "hop", "ttl"),
     )
+
+
+def docs(raw: Section | str) -> Docs:
+    """What is said of a thing: a text is its description."""
+    if isinstance(raw, str):
+        return Docs(raw)
+    return Docs(raw.get("description", ""), raw.get("owner", ""), tuple(raw.get("tags", ())))
 
 
 def label(raw: Section) -> Label:

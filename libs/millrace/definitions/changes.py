@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 
 from millrace.definitions.document import Document, Path
 from millrace.definitions.evolution import check_evolution
-from millrace.definitions.model import Project, Source, View
+from millrace.definitions.model import Docs, FeatureService, Project, Source, View
 from millrace.expressions import parse
 
 # Sections whose change leaves features, labels and models as they are: they act from the next decision on.
@@ -19,10 +19,12 @@ def changes(old: Project | None, new: Project) -> list[str]:
     if old is None:
         lines = [f"project {new.name} is new", *(f"source {s.name} is new" for s in new.sources)]
         lines += [f"view {_key(v)} is new: filled from its source's history" for v in new.views]
+        lines += [f"service {s.id} is new" for s in new.services]
         return [*lines, f"model {new.model.name} is new: the first run waits for labels"]
     return [
         *_source_lines(old, new),
         *_view_lines(old, new),
+        *_service_lines(old, new),
         *_example_lines(old, new),
         *_model_lines(old, new),
         *(f"{name} changed: acts from the next decision on" for name in _POLICIES if _differs(old, new, name)),
@@ -47,11 +49,32 @@ def check_changes(document: Document, history: Sequence[Project], new: Project) 
                 path, f"{key} is published and cannot change", f"name the changed view {view.name}@{newest + 1}"
             )
     check_evolution(document, history, new)
+    _check_services(document, history, new)
     if old.clock != new.clock:
         document.add(("clock",), f"the clock is {old.clock} and cannot change", "make a new project")
     if old.model.name == new.model.name and old.model.task != new.model.task:
         message = f"the model {old.model.name} is a {old.model.task} model and cannot become another kind"
         document.add(("model", "task"), message, "give the model another name")
+
+
+def _check_services(document: Document, history: Sequence[Project], new: Project) -> None:
+    before = {s.id: s for past in history for s in past.services}
+    published = [service for past in history for service in past.services]
+    for service in new.services:
+        old = before.get(service.id)
+        if old is None or _content(old) == _content(service):
+            continue
+        newest = max(s.version for s in (*published, *new.services) if s.name == service.name)
+        moved = [f"{view}@{version}" for view, version in old.pins if dict(service.pins).get(view, version) != version]
+        hint = f"name the changed service {service.name}@{newest + 1}"
+        if moved:
+            hint = f"it takes {', '.join(moved)}: write so, or {hint}"
+        document.add(("services", service.id), f"{service.id} is published and cannot change", hint)
+
+
+def _content(service: FeatureService) -> FeatureService:
+    """The service without what is only said of it."""
+    return replace(service, docs=Docs())
 
 
 def _key(view: View) -> str:
@@ -64,7 +87,7 @@ def _meaning(view: View, project: Project) -> tuple[View, tuple[tuple[str, str],
     names = {*view.entity_fields, *view.latest}.union(*(parse(text).names for text in texts if text))
     source = project.source(view.source)
     types = tuple(sorted((f.name, f"{f.type}/{f.pii}") for f in source.fields if f.name in names))
-    return view, (*types, ("event_time", source.event_time))
+    return replace(view, docs=Docs(), column_docs=()), (*types, ("event_time", source.event_time))
 
 
 def _source_lines(old: Project, new: Project) -> Iterator[str]:
@@ -94,6 +117,22 @@ def _view_lines(old: Project, new: Project) -> Iterator[str]:
             yield f"view {_key(view)} is new: backfilled{' beside the old one' if beside else ''} from history"
     for key in sorted(before - after):
         yield f"view {key} is gone: it lives until no loadable model needs it"
+    said = {_key(v): (v.docs, v.column_docs) for v in old.views}
+    for view in new.views:
+        if _key(view) in said and said[_key(view)] != (view.docs, view.column_docs):
+            yield f"view {_key(view)} is described anew: its values stay"
+
+
+def _service_lines(old: Project, new: Project) -> Iterator[str]:
+    before, after = {s.id: s for s in old.services}, {s.id: s for s in new.services}
+    for name in after:
+        if name not in before:
+            yield f"service {name} is new"
+        elif before[name].docs != after[name].docs:
+            yield f"service {name} is described anew"
+    for name in before:
+        if name not in after:
+            yield f"service {name} is gone: whoever asks for it is refused"
 
 
 def _example_lines(old: Project, new: Project) -> Iterator[str]:

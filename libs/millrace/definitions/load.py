@@ -12,6 +12,7 @@ from millrace.definitions.expectations import check_expectations
 from millrace.definitions.inputs import expand_inputs
 from millrace.definitions.model import Gate, Input, Model, Monitors, Project, Rollout, Task, Training
 from millrace.definitions.semantics import Draft
+from millrace.definitions.services import expand_services
 from millrace.definitions.shape import check_shape
 
 
@@ -43,6 +44,7 @@ def _build(draft: Draft) -> Project | None:
     semantics.check_label(draft)
     task = build.task(draft.raw("model", "task")) if draft.whole("model", "task") else None
     inputs = expand_inputs(draft)
+    services = expand_services(draft)
     model = _model(draft, task, inputs) if task is not None and draft.whole("model") else None
     training = build.training(draft.raw("training")) if draft.whole("training") else Training()
     rollout = build.rollout(draft.raw("rollout")) if draft.whole("rollout") else Rollout("direct")
@@ -69,6 +71,7 @@ def _build(draft: Draft) -> Project | None:
         gate=gate,
         rollout=rollout,
         monitors=monitors,
+        services=services,
     )
 
 

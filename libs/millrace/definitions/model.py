@@ -146,6 +146,15 @@ class Aggregate:
 
 
 @dataclass(frozen=True, slots=True)
+class Docs:
+    """What people say of a view, a column or a service; it changes no value, and may change at any time."""
+
+    description: str = ""
+    owner: str = ""
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """One immutable version of features about one entity, from one source.
 
@@ -163,6 +172,8 @@ class View:
     hop_us: int = 0
     where: str = ""  # row expression; rows where it is not true are skipped
     ttl_us: int = 0  # 0: no limit
+    docs: Docs = field(default_factory=Docs)
+    column_docs: tuple[tuple[str, Docs], ...] = ()  # by column; the name of an aggregate stands for all its windows
 
     @property
     def entity_fields(self) -> tuple[str, ...]:
@@ -182,6 +193,12 @@ class View:
             return tuple(f"{output}_{format_duration(w)}" for output in outputs for w in self.windows_us)
         return (*self.latest, *(name for name, _ in self.derive))
 
+    def docs_of(self, column: str) -> Docs:
+        """What is said of a column; of a windowed one, what is said of its aggregate where nothing else is."""
+        known = dict(self.column_docs)
+        aggregate = max((a.name for a in self.aggregates if column.startswith(f"{a.name}_")), key=len, default="")
+        return known.get(column) or known.get(aggregate) or Docs()
+
 
 @dataclass(frozen=True, slots=True)
 class Input:
@@ -197,6 +214,23 @@ class Input:
     def carriers(self) -> tuple[str, ...]:
         """The `view.column`s that hold the joined view's entity; none: the predict entity itself."""
         return tuple(self.through.split(",")) if self.through else ()
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureService:
+    """A named, immutable set of features, all asked by one entity's key, of pinned versions of their views."""
+
+    name: str
+    version: int
+    entity: str  # field whose value is the key that is asked
+    features: tuple[Input, ...]
+    pins: tuple[tuple[str, int], ...]  # (view, version) of every view involved, those joined through included
+    docs: Docs = field(default_factory=Docs)
+
+    @property
+    def id(self) -> str:
+        """`name@version`."""
+        return f"{self.name}@{self.version}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +379,7 @@ class Project:
     gate: Gate
     rollout: Rollout
     monitors: Monitors
+    services: tuple[FeatureService, ...] = ()
 
     def source(self, name: str) -> Source:
         """The source called `name`; KeyError when there is none."""
@@ -359,6 +394,13 @@ class Project:
         if not versions:
             raise KeyError(name)
         return max(versions, key=lambda v: v.version)
+
+    def service(self, name: str) -> FeatureService:
+        """The service `name@version`, or the newest version of `name`; KeyError when there is none."""
+        found = [s for s in self.services if name in (s.id, s.name)]
+        if not found:
+            raise KeyError(name)
+        return max(found, key=lambda s: s.version)
 
     def views_of(self, source: str) -> tuple[View, ...]:
         """Every view fed by `source`."""

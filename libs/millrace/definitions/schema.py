@@ -14,6 +14,7 @@ Schema = dict[str, Any]
 NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"  # becomes part of Kafka topics: no dots
 IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"  # becomes a name in expressions
 VIEW = r"^[a-z][a-z0-9_]{0,62}@[1-9][0-9]{0,5}$"
+SERVICE = r"^[a-z][a-z0-9_-]{0,62}@[1-9][0-9]{0,5}$"
 COLUMN = r"^[^,]+$"
 DURATION = r"^[0-9]{1,9}(ms|s|m|h|d)$"
 AGGREGATE = r"^\s*[a-z_]+\s*\(.*\)\s*$"
@@ -35,6 +36,11 @@ def json_schema() -> Schema:
             "sources": _named("Streams of events, by name.", NAME, _source()),
             "predict": _predict(),
             "features": _named("Feature views `name@version`; a changed view is a new version.", VIEW, _view()),
+            "services": _named(
+                "Feature services `name@version`: named sets of features; a changed set is a new version.",
+                SERVICE,
+                _service(),
+            ),
             "label": _label(),
             "model": _model(),
             "training": _training(),
@@ -190,8 +196,40 @@ def _view() -> Schema:
             "hop": _duration("Width of a tile: windows move in these steps"),
             "where": _text("Expression; rows where it is not true are skipped."),
             "ttl": _duration("Older values read as expired; leave out for no limit"),
+            **_docs(),
+            "columns": {
+                "description": "What is said of single columns; an aggregate's name stands for all its windows.",
+                "type": "object",
+                "maxProperties": 1000,
+                "additionalProperties": {
+                    "anyOf": [_text("What it is."), _object("What is said of a column.", _docs())]
+                },
+            },
         },
         required=("source", "entity"),
+    )
+
+
+def _docs() -> dict[str, Schema]:
+    """What people say of a thing; it may change at any time."""
+    return {
+        "description": _text("What it is, in words for people."),
+        "owner": _text("Who answers for it."),
+        "tags": _list("Words to find it by.", _text("Tag."), uniqueItems=True),
+    }
+
+
+def _service() -> Schema:
+    return _object(
+        "One immutable set of features, read and asked for by its name.",
+        {
+            "entity": _one_or_more(
+                "Field whose value is the key that is asked, or several; default: the predict entity.", IDENTIFIER
+            ),
+            "features": _list("Its features; `view@version` pins a version, else the newest.", _input(), minItems=1),
+            **_docs(),
+        },
+        required=("features",),
     )
 
 
@@ -210,7 +248,7 @@ def _label() -> Schema:
     )
 
 
-def _model() -> Schema:
+def _input() -> Schema:
     joined = _object(
         "All columns of a view, or some, joined through another view's feature.",
         {
@@ -224,6 +262,10 @@ def _model() -> Schema:
         },
         required=("view",),
     )
+    return {"anyOf": [_text("`view.column` of a view about the entity that is asked."), joined]}
+
+
+def _model() -> Schema:
     template = _object(
         "Which net, and its settings.",
         {
@@ -236,14 +278,13 @@ def _model() -> Schema:
         },
         required=("kind",),
     )
-    inputs = {"anyOf": [_text("`view.column` of a view on the predict entity."), joined]}
     return _object(
         "What is trained and which simple models it must beat.",
         {
             "name": _text("Name of the model, unique on the platform.", NAME),
             "task": _choice("What it predicts.", [t.value for t in Task]),
             "template": template,
-            "inputs": _list("Columns of the model.", inputs, minItems=1),
+            "inputs": _list("Columns of the model.", _input(), minItems=1),
             "baselines": _list("Simple models to beat.", _choice("Baseline.", BASELINES), uniqueItems=True),
         },
         required=("name", "task", "template", "inputs"),

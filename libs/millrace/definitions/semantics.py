@@ -208,8 +208,16 @@ def check_views(draft: Draft) -> None:
         draft.views[key] = view
         source = draft.source_at(view.source, (*path, "source"))
         _check_windows(draft.document, path, view)
+        _check_docs(draft.document, path, view)
         if source is not None:
             _check_columns(draft, path, view, field_types(source))
+
+
+def _check_docs(document: Document, path: Path, view: View) -> None:
+    known = [*view.columns, *(a.name for a in view.aggregates)]
+    for name, _ in view.column_docs:
+        if name not in known:
+            document.add((*path, "columns", name), f"there is no column {name}", did_you_mean(name, known))
 
 
 def _functions_known(draft: Draft, path: Path, aggregates: dict[str, str]) -> bool:

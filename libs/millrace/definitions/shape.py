@@ -25,6 +25,7 @@ _PATTERNS = {
     schema.NAME: "lower-case letters, digits, - and _ (it becomes part of a topic's name)",
     schema.IDENTIFIER: "letters, digits and _, not starting with a digit (expressions use it)",
     schema.VIEW: "name@version, such as plan@1",
+    schema.SERVICE: "name@version, such as basket@1",
     schema.DURATION: "a duration, such as 90s, 10m, 3h or 7d",
     schema.AGGREGATE: "function(expression), such as mean(delay) or count()",
 }

@@ -25,7 +25,7 @@ class Pages:
     """Renders a room's templates; they extend `base.html` and fill its blocks `title`, `content`.
 
     In a template: `csrf_field` inside each form, the drawing functions of `millrace.web.svg` under `svg`, and the
-    filters `time` (microseconds to UTC text), `duration` (microseconds), `number`, `percent`.
+    filters `time` (microseconds to UTC text), `duration` and `age` (microseconds), `number`, `percent`.
     """
 
     def __init__(self, templates: Path, room: str, navigation: Sequence[tuple[str, str]] = ()) -> None:
@@ -33,7 +33,7 @@ class Pages:
         self._environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
         self._environment.globals.update(room=room, svg=svg, static=STATIC)
         self._environment.filters.update(
-            time=time_text, duration=duration_text, number=number_text, percent=percent_text
+            time=time_text, duration=duration_text, age=age_text, number=number_text, percent=percent_text
         )
         self._navigation = tuple(navigation)
 
@@ -80,6 +80,15 @@ def time_text(time_us: int | None) -> str:
 def duration_text(duration_us: int | None) -> str:
     """The shortest exact text, `3h`; an en dash for none."""
     return "–" if duration_us is None else format_duration(int(duration_us))
+
+
+def age_text(age_us: float | None) -> str:
+    """A duration in the largest unit of which it holds two, rounded: `90 s`, `3 h`; an en dash for none."""
+    if age_us is None or age_us != age_us:
+        return "–"
+    units = (("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000))
+    unit, size_us = next(((u, size) for u, size in units if age_us >= 2 * size), ("s", 1_000_000))
+    return f"{age_us / size_us:,.0f} {unit}"
 
 
 def number_text(value: float | None, digits: int = 3) -> str:

@@ -103,6 +103,27 @@ def line_chart(
     return _svg("chart", width, height, title, "".join(body))
 
 
+def histogram(
+    edges: Sequence[float], counts: Sequence[int], *, width: int = 420, height: int = 150, title: str = ""
+) -> Markup:
+    """Counts between edges (one more than counts), as bars on a common ground; a bar's numbers are shown on hover."""
+    if not counts or len(edges) != len(counts) + 1:
+        return _svg("histogram", width, height, title, f'<text class="label" x="8" y="{height / 2}">no data yet</text>')
+    ground, top = height - 22.0, max(counts) or 1
+    step = (width - 16) / len(counts)
+    parts = []
+    for i, count in enumerate(counts):
+        tall = count / top * (ground - 8)
+        text = f"{_short(edges[i])} to {_short(edges[i + 1])}: {count:,}"
+        parts.append(
+            f'<rect class="bar s0" x="{8 + i * step:.1f}" y="{ground - tall:.1f}" width="{max(step - 1.5, 0.5):.1f}" '
+            f'height="{tall:.1f}"><title>{escape(text)}</title></rect>'
+        )
+    for x, value, anchor in ((8, edges[0], "start"), (width - 8, edges[-1], "end")):
+        parts.append(f'<text class="tick {anchor}" x="{x}" y="{height - 6}">{escape(_short(value))}</text>')
+    return _svg("histogram", width, height, title, "".join(parts))
+
+
 def timeline(marks: Sequence[Mark], *, width: int = 720, title: str = "", x_is_time_us: bool = True) -> Markup:
     """Events as dots in lanes of 30 px; a dot's text is shown on hover."""
     lanes = list(dict.fromkeys(mark.lane for mark in marks)) or [""]

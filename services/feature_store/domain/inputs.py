@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from millrace.definitions.model import FieldType, Project
+from millrace.definitions.model import FieldType, Input
 
 from services.feature_store.domain.views import CompiledView
 
@@ -105,12 +105,12 @@ def _part(features: Sequence[tuple[int, Feature]]) -> Part:
     return Part(places, columns, number_places, number_columns)
 
 
-def plan_inputs(project: Project, views: Mapping[str, CompiledView]) -> InputsPlan:
-    """The plan of all model inputs; `views` by name, the newest version of each."""
+def plan_inputs(inputs: Sequence[Input], views: Mapping[str, CompiledView]) -> InputsPlan:
+    """The plan of these features; `views` by the names that they use, each the version that is meant."""
     direct: dict[str, Lookup] = {}
     joined: dict[tuple[str, str], Lookup] = {}
     features = []
-    for item in project.model.inputs:
+    for item in inputs:
         view = views[item.view]
         if item.through:
             carriers = []

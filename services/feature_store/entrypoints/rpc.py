@@ -13,6 +13,7 @@ from millrace.wire.labeling.v1 import service_pb2 as labeling_pb2
 
 from services.feature_store.domain.answers import Judged
 from services.feature_store.domain.inputs import InputsPlan, Lookup
+from services.feature_store.entrypoints.catalogue import CatalogueDoor
 from services.feature_store.handlers.reads import OnlineReads
 from services.feature_store.handlers.training import Ask, Historian, Moments, Progress, TrainingSets
 from services.feature_store.ports import HistoryReader
@@ -30,6 +31,7 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
         training: TrainingSets,
         few: HistoryReader,
         *,
+        catalogue: CatalogueDoor,
         most_entities: int,
         read_wait_s: float,
     ) -> None:
@@ -37,6 +39,7 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
         self._historian = historian
         self._training = training
         self._few = few
+        self._catalogue = catalogue
         self._most_entities = most_entities
         self._read_wait_s = read_wait_s
 
@@ -50,6 +53,8 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
             tuple(request.features),
             request.not_before_us,
             self._read_wait_s if left_s is None else left_s,
+            service=request.service,
+            by=request.by,
         )
         return service_pb2.GetOnlineReply(
             features=answer.plan.names,
@@ -63,7 +68,7 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
         """Features as they were."""
         self._bounded(len(request.keys))
         feed = self._historian.project(request.project)
-        plan = feed.plan_for(tuple(request.features))
+        plan = feed.plan_for(tuple(request.features), request.service, request.by)
         entities = [key.entity for key in request.keys]
         moment_us = np.array([key.moment_us for key in request.keys], dtype=np.int64)
         await self._historian.settle(feed, max((key.moment_us for key in request.keys), default=0))
@@ -75,7 +80,9 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
         self, request: service_pb2.TrainingSetRequest, context: Context
     ) -> AsyncIterator[service_pb2.TrainingSetProgress]:
         """Progress, then the snapshot."""
-        ask = Ask(request.project, request.from_us, request.to_us, request.as_of_us, request.as_happened)
+        ask = Ask(
+            request.project, request.from_us, request.to_us, request.as_of_us, request.as_happened, request.service
+        )
         async for progress in self._training.create(ask):
             yield _progress(progress)
 
@@ -85,6 +92,19 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
         """The rows of a snapshot."""
         async for piece in self._training.read(request.digest):
             yield labeling_pb2.ArrowChunk(data=piece)
+
+    async def FeatureStats(
+        self, request: service_pb2.FeatureStatsRequest, context: Context
+    ) -> service_pb2.FeatureStatsReply:
+        """What the online store holds of features."""
+        return await self._catalogue.stats(request)
+
+    async def DropView(
+        self, request: service_pb2.DropViewRequest, context: Context
+    ) -> AsyncIterator[service_pb2.DropViewProgress]:
+        """Progress, then done."""
+        async for progress in self._catalogue.drop(request):
+            yield progress
 
     def _bounded(self, count: int) -> None:
         if count > self._most_entities:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from millrace.bus.ports import Bus
 from millrace.bus.topics import data_topic, load_topics
@@ -15,8 +15,12 @@ from millrace.runtime.definitions import Definition
 
 from services.feature_store.domain.inputs import InputsPlan, plan_inputs
 from services.feature_store.domain.views import CompiledView
-from services.feature_store.errors import UnknownFeature, UnknownProject
+from services.feature_store.errors import UnknownProject
+from services.feature_store.handlers.choices import Choice, choose
 from services.feature_store.ports import Place, Reader, Table
+
+# Plans kept per project: callers ask for the same few sets again and again.
+MOST_PLANS = 256
 
 
 @dataclass(frozen=True)
@@ -51,20 +55,29 @@ class ProjectFeed:
     definition: Definition
     sources: Mapping[str, SourceFeed]
     plan: InputsPlan
+    plans: dict[Choice, InputsPlan] = field(default_factory=dict, compare=False)  # of what was asked before
 
     def source_of(self, view: CompiledView) -> SourceFeed:
         """The source that feeds a view."""
         return self.sources[view.view.source]
 
-    def plan_for(self, features: tuple[str, ...]) -> InputsPlan:
-        """The plan of the named features, of all inputs for none. Raises UnknownFeature."""
-        if not features or list(features) == self.plan.names:
+    @property
+    def views(self) -> dict[str, CompiledView]:
+        """Every view that is fed, by id."""
+        return {view.id: view for source in self.sources.values() for view in source.views}
+
+    def plan_for(self, features: tuple[str, ...], service: str = "", by: str = "") -> InputsPlan:
+        """The plan of what is asked for, of all inputs for nothing. Raises UnknownFeature, UnknownService."""
+        if not service and not by and (not features or list(features) == self.plan.names):
             return self.plan
-        try:
-            return self.plan.restricted(features)
-        except KeyError as error:
-            name = self.definition.project.name
-            raise UnknownFeature(f"project {name} has no input {error}; it has {', '.join(self.plan.names)}") from None
+        choice = Choice(features, service, by)
+        plan = self.plans.get(choice)
+        if plan is None:
+            plan = choose(choice, self.definition.project, self.views, self.plan)
+            if len(self.plans) >= MOST_PLANS:
+                self.plans.clear()
+            self.plans[choice] = plan
+        return plan
 
 
 class FeedBook:
@@ -118,7 +131,7 @@ class FeedBook:
                 project.name, source, self._reader_of(source), own, history_table(project, source), partitions
             )
         newest = {view.name: views[f"{view.name}@{project.view(view.name).version}"] for view in project.views}
-        return ProjectFeed(definition, sources, plan_inputs(project, newest))
+        return ProjectFeed(definition, sources, plan_inputs(project.model.inputs, newest))
 
 
 def history_table(project: Project, source: Source) -> Table:

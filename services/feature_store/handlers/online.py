@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from time import perf_counter
 
 from millrace.aggregates import RowError
 from millrace.bus.effects import Effects
@@ -17,6 +18,7 @@ from services.feature_store.domain.views import CompiledView, Selection
 from services.feature_store.errors import BadRecord, StoreBehind, SwapRefused
 from services.feature_store.handlers.feeds import FeedBook, SourceFeed
 from services.feature_store.handlers.progress import Progress
+from services.feature_store.handlers.spending import Spending
 from services.feature_store.ports import RETRIED, OnlineStore, Place, Write
 
 # Two owners of one partition meet only around a rebalance; a third refusal in a row is not that.
@@ -24,7 +26,7 @@ SWAP_ATTEMPTS = 3
 NOTHING = Position(-1, 0)
 LATE_TOPIC = "data.late"
 # A record handed back twice is applied once: its id is kept beside the rows, under a key that no entity has.
-_SEEN = "\0"
+SEEN = "\0"
 
 
 class OnlineFeatures:
@@ -36,6 +38,7 @@ class OnlineFeatures:
         self._progress = progress
         self._known: dict[Place, Position] = {}
         self.rewind = asyncio.Event()
+        self.spending = Spending()
 
     async def start_offsets(self, fresh: list[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Right after what the store holds; where a view has nothing yet, the beginning of the log."""
@@ -118,7 +121,7 @@ class OnlineFeatures:
         views = [view for view in feed.views if feed.place(view, decoded.label) in places]
         jobs = [_Job(view, feed.place(view, decoded.label), view.select(decoded.events.rows)) for view in views]
         wanted = [(job.place, entity) for job in jobs for entity in job.entities]
-        wanted += [(job.place, _SEEN + i) for job in jobs for i in decoded.events.ids if decoded.label == RETRIED]
+        wanted += [(job.place, SEEN + i) for job in jobs for i in decoded.events.ids if decoded.label == RETRIED]
         positions, rows = await self._store.read([job.place for job in jobs], wanted)
         found = dict(zip(wanted, rows, strict=True))
         writes, applied_before = [], decoded.last_offset
@@ -133,7 +136,7 @@ class OnlineFeatures:
                 continue
             fresh = decoded.events.after(have.offset)
             if decoded.label == RETRIED:
-                fresh = fresh.unseen({i for i in fresh.ids if found[job.place, _SEEN + i] is not None})
+                fresh = fresh.unseen({i for i in fresh.ids if found[job.place, SEEN + i] is not None})
             writes.append(self._write(job, position, fresh, decoded, found))
         return writes, applied_before
 
@@ -148,9 +151,11 @@ class OnlineFeatures:
         chosen = job.chosen if fresh is decoded.events else job.view.select(fresh.rows)
         moved = self._moved(position or NOTHING, decoded, fresh)
         old = {entity: found[job.place, entity] for entity in job.entities}
+        started = perf_counter()
         rows = new_rows(job.view, fresh, chosen, old, moved.visible_us)
+        self.spending.note(job.view.id, len(fresh), perf_counter() - started)
         if decoded.label == RETRIED:
-            rows |= {_SEEN + i: b"1" for i in fresh.ids}
+            rows |= {SEEN + i: b"1" for i in fresh.ids}
         return Write(job.place, position, moved, rows)
 
     def _moved(self, before: Position, decoded: Decoded, fresh: Events) -> Position:

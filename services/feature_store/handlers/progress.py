@@ -26,6 +26,11 @@ class Progress:
         self._moved.set()
         self._moved = asyncio.Event()
 
+    def forget(self, project: str, view_id: str) -> None:
+        """A view was dropped: should it come again, it begins with nothing."""
+        for place in [p for p in self._visible_us if (p.project, p.view_id) == (project, view_id)]:
+            del self._visible_us[place]
+
     def visible_us(self, places: Iterable[Place]) -> int:
         """The least visible time applied at `places`; 0 when one has none."""
         return min((self._visible_us.get(place, 0) for place in places), default=0)

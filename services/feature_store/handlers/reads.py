@@ -46,11 +46,22 @@ class OnlineReads:
         self._retried: set[Place] = set()
 
     async def read(
-        self, project: str, entities: Sequence[str], features: tuple[str, ...], not_before_us: int, wait_s: float
+        self,
+        project: str,
+        entities: Sequence[str],
+        features: tuple[str, ...],
+        not_before_us: int,
+        wait_s: float,
+        *,
+        service: str = "",
+        by: str = "",
     ) -> Answer:
-        """The features of the entities, in order. Raises UnknownProject, UnknownFeature, TooLate, StoreUnavailable."""
+        """The features of the entities, in order; `service` and `by` as `choices.Choice` has them.
+
+        Raises UnknownProject, UnknownFeature, UnknownService, TooLate, StoreUnavailable.
+        """
         feed = self._feeds.project(project)
-        plan = feed.plan_for(features)
+        plan = feed.plan_for(features, service, by)
         if not_before_us:
             await self._wait(feed, plan, not_before_us, wait_s)
         judged: dict[Lookup, Judged] = {}

@@ -37,6 +37,7 @@ class Ask:
     to_us: int
     as_of_us: int
     as_happened: bool
+    service: str = ""  # whose features are the columns; empty: the model's inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,7 @@ class TrainingSets:
         self.building += 1
         try:
             feed = self._historian.project(ask.project)
+            plan = feed.plan_for((), ask.service)
             as_of_us = ask.as_of_us or self._historian.watermark_us(feed)
             await self._historian.settle(feed, as_of_us)
             spine = await self._spines.spine(ask.project, ask.from_us, ask.to_us, as_of_us)
@@ -166,8 +168,8 @@ class TrainingSets:
             moments = Moments(
                 spine["entity"].to_pylist(), spine["moment_us"].to_numpy(), as_of_us, as_happened=ask.as_happened
             )
-            cells = await self._historian.cells(feed, feed.plan, moments, self._reader, few=False)
-            table = training_table(feed.plan, spine, cells)
+            cells = await self._historian.cells(feed, plan, moments, self._reader, few=False)
+            table = training_table(plan, spine, cells)
             chunks = []
             for begin in range(0, table.num_rows, self._chunk_rows):
                 chunks.append(await self._objects.put(to_stream(table.slice(begin, self._chunk_rows))))

@@ -23,6 +23,8 @@ from services.monitor.handlers.queries import Queries
 
 HERE = Path(__file__).parent / "pages"
 NAVIGATION = (("Console", "/"), ("Events", "/events"), ("Reports", "/reports"))
+# Pages of other rooms that the console leads to: (text, path).
+PAGES = {"feature_store": (("features", "/features"),), "registry": (("models", "/models"),)}
 EVENTS_PER_PAGE = 100
 ALERTS_SHOWN = 30
 # Reports are Evidently's own pages with their scripts inside: they run, but as nobody, in a frame of their own.
@@ -141,6 +143,12 @@ class Console:
             "clocks": clocks,
             "rooms": [(view, *health(view)) for view in rooms],
             "troubles": [(room, reasons) for room, reasons in troubled if reasons],
+            "closer": [
+                (text, f"http://{view.status.http_address}{path}")
+                for view in rooms
+                if view.status and view.status.http_address
+                for text, path in PAGES.get(view.room, ())
+            ],
         }
 
     async def _models(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from millrace.definitions.keys import composite_key
 from millrace.stores.clickhouse import ClickHouse
 
 from services.feature_store.adapters.history_clickhouse import ClickHouseHistory
+from services.feature_store.adapters.rates_clickhouse import DAY_US, HOUR_US, ClickHouseRates
 from services.feature_store.bootstrap import MIGRATIONS
 from services.feature_store.domain.values import Position
 from services.feature_store.ports import Range, Table, history_schema
@@ -123,3 +124,19 @@ async def test_a_new_contract_takes_over_what_was_known(history):
         ("k1", 1, None),
     ]
     assert await history.positions(new) == await history.positions(old)
+
+
+async def test_the_rate_of_a_source_is_of_the_day_before_and_counts_repeats_once(history):
+    rates = ClickHouseRates(history._clickhouse)
+    place = table()
+    assert await rates.per_hour(place, 10 * DAY_US) is None  # no table yet
+    await history.ensure(place)
+    assert await rates.per_hour(place, 10 * DAY_US) is None
+    events = rows(FIELDS, *range(48))
+    times = [10 * DAY_US - (n + 1) * HOUR_US for n in range(48)]
+    events = events.set_column(0, "_event_us", pa.array(times, pa.int64()))
+    for _ in range(2):
+        await history.insert(place, events)
+    assert await rates.per_hour(place, 10 * DAY_US) == pytest.approx(1)  # 24 of them, the first 24 hours ago
+    assert await rates.per_hour(place, 8 * DAY_US + 2 * HOUR_US) == pytest.approx(1)  # two of them, two hours old
+    assert await rates.per_hour(place, 5 * DAY_US) is None

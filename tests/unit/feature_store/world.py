@@ -14,14 +14,17 @@ from millrace.bus.ports import TopicSpec
 from millrace.definitions.load import load_text
 from millrace.definitions.model import Project
 from millrace.runtime.definitions import Definition
+from millrace.runtime.errors import Unavailable
 from millrace.stores.errors import StoreUnavailable
 from millrace.stores.objects import MemoryObjects
 
 from services.feature_store.adapters.features_redis import RedisFeatures
+from services.feature_store.adapters.keys_redis import RedisKeys
 from services.feature_store.adapters.reader_process import ThreadReader
 from services.feature_store.bootstrap import FeatureStore, Neighbours
+from services.feature_store.domain.lineage import ModelVersion
 from services.feature_store.domain.values import Position
-from services.feature_store.ports import OnlineStore, Range, Table, history_schema
+from services.feature_store.ports import ModelBook, OnlineStore, Range, Table, history_schema
 from services.feature_store.settings import Settings
 
 HOUR_US = 3_600_000_000
@@ -228,6 +231,38 @@ class ListSpine:
 
 
 @dataclass
+class ListRates:
+    """Rates from the list of history."""
+
+    history: ListHistory
+
+    async def per_hour(self, table: Table, until_us: int) -> float | None:
+        """Over the day before."""
+        rows = self.history.rows.get(table, [])
+        times = [r["_event_us"] for r in rows if until_us - 24 * HOUR_US <= r["_event_us"] < until_us]
+        return len(times) / ((until_us - min(times)) / HOUR_US) if times else None
+
+
+@dataclass
+class ListModels:
+    """What a registry would say, from lists; `problem` is raised instead."""
+
+    projects: dict[int, Project] = field(default_factory=dict)
+    known: list[ModelVersion] = field(default_factory=list)
+    problem: str = ""
+
+    async def definitions(self, project: str) -> dict[int, Project]:
+        """By version."""
+        if self.problem:
+            raise Unavailable(self.problem)
+        return self.projects
+
+    async def versions(self, project: str, models: Sequence[str]) -> list[ModelVersion]:
+        """Of these models."""
+        return [version for version in self.known if version.model in models]
+
+
+@dataclass
 class World:
     """The room and what it stands on."""
 
@@ -238,6 +273,7 @@ class World:
     spines: ListSpine
     objects: MemoryObjects
     project: Project
+    models: ListModels
 
     async def publish(self, *messages: Message, until_us: int = 0) -> None:
         """Append, and heartbeats at `until_us` to every partition."""
@@ -260,17 +296,28 @@ class World:
     async def learn(self, project: Project, version: int) -> None:
         """Apply another definition."""
         self.project = project
+        self.models.projects[version] = project
         await self.store.learn(project.name, Definition(version, f"sha256:{version}", project))
 
 
-async def make(client, *, bus: MemoryBus | None = None, history: ListHistory | None = None, **settings) -> World:
-    """The room, not yet running."""
+async def make(
+    client,
+    *,
+    bus: MemoryBus | None = None,
+    history: ListHistory | None = None,
+    registry: ModelBook | None = None,
+    **settings,
+) -> World:
+    """The room, not yet running; `registry` is asked instead of the world's `models`."""
     bus, history, spines, objects = bus or MemoryBus(), history or ListHistory(), ListSpine(), MemoryObjects()
     # Two partitions, whatever the embedded default is: the merging of partitions is what these tests are about.
     await bus.ensure_topics([TopicSpec(f"data.{shop().name}.{s.name}", 2) for s in shop().sources])
     online = RedisFeatures(client)
-    neighbours = Neighbours(bus, online, history, spines, objects, ThreadReader())
-    world = World(bus, FeatureStore(Settings(**settings), neighbours), online, history, spines, objects, shop())
+    models = ListModels()
+    neighbours = Neighbours(
+        bus, online, history, spines, objects, ThreadReader(), RedisKeys(client), ListRates(history), registry or models
+    )
+    world = World(bus, FeatureStore(Settings(**settings), neighbours), online, history, spines, objects, shop(), models)
     await world.learn(world.project, 1)
     return world
 

@@ -55,6 +55,16 @@ class FeatureStoreStub:
                 request_serializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.GetHistoricalRequest.SerializeToString,
                 response_deserializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.GetHistoricalReply.FromString,
                 _registered_method=True)
+        self.FeatureStats = channel.unary_unary(
+                '/millrace.wire.feature_store.v1.FeatureStore/FeatureStats',
+                request_serializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.FeatureStatsRequest.SerializeToString,
+                response_deserializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.FeatureStatsReply.FromString,
+                _registered_method=True)
+        self.DropView = channel.unary_stream(
+                '/millrace.wire.feature_store.v1.FeatureStore/DropView',
+                request_serializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.DropViewRequest.SerializeToString,
+                response_deserializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.DropViewProgress.FromString,
+                _registered_method=True)
 
 
 class FeatureStoreServicer:
@@ -88,6 +98,21 @@ class FeatureStoreServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FeatureStats(self, request, context):
+        """What the online store holds of features: values, ages, bytes; of a sample of entities where there are many.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DropView(self, request, context):
+        """Deletes everything kept of a view that the definition does not have any more; streams how far it is.
+        FAILED_PRECONDITION while the definition, or (without `force`) a model version that can be loaded, needs it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FeatureStoreServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -110,6 +135,16 @@ def add_FeatureStoreServicer_to_server(servicer, server):
                     servicer.GetHistorical,
                     request_deserializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.GetHistoricalRequest.FromString,
                     response_serializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.GetHistoricalReply.SerializeToString,
+            ),
+            'FeatureStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.FeatureStats,
+                    request_deserializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.FeatureStatsRequest.FromString,
+                    response_serializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.FeatureStatsReply.SerializeToString,
+            ),
+            'DropView': grpc.unary_stream_rpc_method_handler(
+                    servicer.DropView,
+                    request_deserializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.DropViewRequest.FromString,
+                    response_serializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.DropViewProgress.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -220,6 +255,60 @@ class FeatureStore:
             '/millrace.wire.feature_store.v1.FeatureStore/GetHistorical',
             millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.GetHistoricalRequest.SerializeToString,
             millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.GetHistoricalReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FeatureStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.wire.feature_store.v1.FeatureStore/FeatureStats',
+            millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.FeatureStatsRequest.SerializeToString,
+            millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.FeatureStatsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropView(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/millrace.wire.feature_store.v1.FeatureStore/DropView',
+            millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.DropViewRequest.SerializeToString,
+            millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.DropViewProgress.FromString,
             options,
             channel_credentials,
             insecure,
