@@ -24,6 +24,8 @@ gate: {{metric: mae, floors: {{mae: 6.0}}}}
 rollout: {{strategy: direct}}
 monitors: {{}}
 """
+_LAST = """  last@1: {source: readings, entity: sensor, latest: [value], ttl: 30d}
+"""
 _TRUTHS = """
   truths:
     event_type: bench.truth.known
@@ -54,8 +56,11 @@ def windowed_project(name: str) -> str:
     return _wide(name, "replay", views)
 
 
-def stream_project(name: str, clock: str = "replay") -> str:
-    """One source `readings`; its view has count, mean, std and max of `value` over three windows."""
+def stream_project(name: str, clock: str = "replay", *, with_latest: bool = False) -> str:
+    """One source `readings`; its view has count, mean, std and max of `value` over three windows.
+
+    `with_latest`: a second view, `last`, has the newest reading, which can be read before a hop is over.
+    """
     fields = "\n".join(
         f"      {field}: {{type: {kind}}}"
         for field, kind in (
@@ -86,7 +91,9 @@ features:
     hop: 10m
     windows: [{", ".join(STREAM_WINDOWS)}]
     aggregates: {{n: count(), mean: mean(value), spread: std(value), high: max(value)}}
-""" + _REST.format(name=name, inputs="    - {view: activity}")
+{_LAST if with_latest else ""}""" + _REST.format(
+        name=name, inputs="    - {view: activity}" + ("\n    - {view: last}" if with_latest else "")
+    )
 
 
 def _wide(name: str, clock: str, views: list[str]) -> str:
