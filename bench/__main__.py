@@ -42,8 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(f"error: {error}", markup=False)
         return 2
     peers = PeerEnvironment(Path(asked.peers))
-    failed = [b.name for b, options in chosen if not _measured(console, b, options, peers)]
-    console.print(f"each cell: median (lowest – highest); every run is in {RESULTS.parent.name}/{RESULTS.name}")
+    results = Path(asked.results)
+    failed = [b.name for b, options in chosen if not _measured(console, b, options, peers, results)]
+    console.print(f"each cell: median (lowest – highest); every run is in {results.parent.name}/{results.name}")
     if failed:
         console.print(f"error: failed: {', '.join(failed)}", markup=False)
     return 1 if failed else 0
@@ -74,11 +75,14 @@ def _arguments(known: Mapping[str, Benchmark]) -> argparse.ArgumentParser:
     parser.add_argument("--only", default="", help=f"comma-separated: {', '.join(known)}; all by default")
     parser.add_argument("--set", action="append", default=[], metavar="NAME.OPTION=VALUE", help="see --list")
     parser.add_argument("--peers", default=str(FOLDER), help="the peers' environment (python -m bench.peers makes it)")
+    parser.add_argument("--results", default=str(RESULTS), help="the file that keeps every run")
     parser.add_argument("--list", action="store_true", help="the benchmarks and their options")
     return parser
 
 
-def _measured(console: Console, benchmark: Benchmark, options: Mapping[str, int], peers: PeerEnvironment) -> bool:
+def _measured(
+    console: Console, benchmark: Benchmark, options: Mapping[str, int], peers: PeerEnvironment, results: Path
+) -> bool:
     """Runs one, prints and keeps what it found; False when it failed."""
     before, started = machine.load(), time.perf_counter()
     try:
@@ -98,7 +102,7 @@ def _measured(console: Console, benchmark: Benchmark, options: Mapping[str, int]
         "peers": peers.versions(),
         "sections": as_facts(sections),
     }
-    keep(benchmark.name, entry)
+    keep(benchmark.name, entry, results)
     return True
 
 

@@ -35,7 +35,7 @@ def cell(runs: Runs, form: str) -> str:
     return f"{middle:{form}}" + (f"\n({low:{form}} – {high:{form}})" if len(runs) > 1 else "")
 
 
-def keep(name: str, entry: Mapping[str, Any], file: Path = RESULTS) -> None:
+def keep(name: str, entry: Mapping[str, Any], file: Path) -> None:
     """Replaces the entry of one benchmark; those of the others stay as they were measured last."""
     try:
         known = json.loads(file.read_text())["benchmarks"]
