@@ -4,9 +4,9 @@ import asyncio
 import json
 from collections import Counter
 
+import numpy as np
 import pytest
 from millrace.definitions.load import load_text
-from millrace.wire.common.v1 import common_pb2
 from millrace.wire.feature_store.v1 import service_pb2
 
 from bench import online_client
@@ -80,22 +80,15 @@ def test_keys_of_the_readings_are_those_that_are_counted():
 
 
 def test_the_client_reads_values_by_name_and_counts_what_is_present():
-    cell, number = service_pb2.FeatureValue, common_pb2.Value
-    reply = service_pb2.GetOnlineReply(
-        features=["v.a", "v.b"],
-        rows=[
-            service_pb2.FeatureRow(
-                entity="e",
-                values=[
-                    cell(value=number(number=1.5), status=service_pb2.PRESENT),
-                    cell(value=number(number=9.0), status=service_pb2.EXPIRED),
-                ],
-            )
-        ],
-    )
-    again = online_client.decoded(reply.SerializeToString())
-    assert online_client.values(again, "v.a") == [1.5]
-    assert online_client.values(again, "v.b") == [None]
-    assert online_client.present(again) == 1
+    def column(numbers: list[float], status: list[int]) -> service_pb2.FeatureColumn:
+        ages = np.zeros(len(numbers), dtype="<i8").tobytes()
+        return service_pb2.FeatureColumn(numbers=np.array(numbers, "<f8").tobytes(), status=bytes(status), age_us=ages)
+
+    columns = [column([1.5, 2.0], [service_pb2.PRESENT] * 2), column([np.nan] * 2, [service_pb2.EXPIRED, 2])]
+    reply = service_pb2.GetOnlineReply(features=["v.a", "v.b"], columns=columns)
+    answer = online_client.decoded(reply.SerializeToString())
+    assert online_client.values(answer, "v.a") == [1.5, 2.0]
+    assert online_client.values(answer, "v.b") == [None, None]
+    assert online_client.present(answer) == 2
     asked = service_pb2.GetOnlineRequest.FromString(online_client.request("p", ["e"], ["v.a"], 7))
     assert (asked.project, list(asked.entities), list(asked.features), asked.not_before_us) == ("p", ["e"], ["v.a"], 7)
