@@ -6,6 +6,7 @@ A module of measurements plugs in by its name in MODULES: see bench/benchmark.py
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -123,5 +124,11 @@ def _showing(console: Console, name: str) -> Iterator[Callable[[str], None]]:
         yield lambda text: status.update(f"{name}: {text}")
 
 
+def _terminated(number: int, frame: object) -> None:
+    """A SIGTERM ends as Ctrl-C does: what was started is stopped."""
+    raise SystemExit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _terminated)
     sys.exit(main())

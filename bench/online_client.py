@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from millrace.client.columns import FeatureCells, read_columns
 from millrace.wire.feature_store.v1 import service_pb2
 
 METHOD = "/millrace.wire.feature_store.v1.FeatureStore/GetOnline"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A reply as an application uses it: plain values per feature name."""
+
+    features: dict[str, FeatureCells]
 
 
 def request(project: str, entities: Sequence[str], features: Sequence[str] = (), not_before_us: int = 0) -> bytes:
@@ -19,9 +28,11 @@ def request(project: str, entities: Sequence[str], features: Sequence[str] = (),
     return ask.SerializeToString()
 
 
-def decoded(reply: bytes) -> service_pb2.GetOnlineReply:
+def decoded(reply: bytes) -> Answer:
     """What an application does with the bytes before it can use them."""
-    return service_pb2.GetOnlineReply.FromString(reply)
+    message = service_pb2.GetOnlineReply.FromString(reply)
+    entities = len(message.columns[0].status) if message.columns else 0
+    return Answer(dict(zip(message.features, read_columns(message.columns, entities), strict=True)))
 
 
 def call(channel: grpc.aio.Channel) -> Any:
@@ -34,13 +45,13 @@ def raw_call(channel: grpc.aio.Channel) -> Any:
     return channel.unary_unary(METHOD, None, None)
 
 
-def values(reply: service_pb2.GetOnlineReply, feature: str) -> list[float | None]:
+def values(answer: Answer, feature: str) -> list[float | None]:
     """One feature's numbers, entity by entity; None where it is not PRESENT."""
-    place = list(reply.features).index(feature)
-    cells = [row.values[place] for row in reply.rows]
-    return [cell.value.number if cell.status == service_pb2.PRESENT else None for cell in cells]
+    cells = answer.features[feature]
+    pairs = zip(cells.values, cells.statuses, strict=True)
+    return [float(value) if status == service_pb2.PRESENT and value is not None else None for value, status in pairs]
 
 
-def present(reply: service_pb2.GetOnlineReply) -> int:
+def present(answer: Answer) -> int:
     """How many values are PRESENT."""
-    return sum(cell.status == service_pb2.PRESENT for row in reply.rows for cell in row.values)
+    return sum(status == service_pb2.PRESENT for cells in answer.features.values() for status in cells.statuses)

@@ -5,7 +5,9 @@ Argument: {"kafka", "topic", "group", "events", "way"}. Time runs from the first
 
 import asyncio
 import json
+import os
 import sys
+import threading
 import time
 from typing import Any
 
@@ -70,8 +72,15 @@ def by_confluent(asked: Any) -> tuple[int, float, float]:
         consumer.close()
 
 
+def end_with_the_bench() -> None:
+    """The bench holds the other end of standard input: when it goes, however it goes, so do we."""
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
 def main() -> None:
     """One run."""
+    threading.Thread(target=end_with_the_bench, daemon=True).start()
     asked = json.loads(sys.argv[1])
     if asked["way"] == "confluent":
         events, wall_s, cpu_s = by_confluent(asked)

@@ -6,6 +6,7 @@ Argument: {"kafka", "topic", "group", "events", "partitions", "windowed"}. Time 
 import json
 import os
 import sys
+import threading
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -69,8 +70,15 @@ def application(asked: Any) -> faust.App:
     return app
 
 
+def end_with_the_bench() -> None:
+    """The bench holds the other end of standard input: when it goes, however it goes, so do we."""
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
 def main() -> None:
     """One run."""
+    threading.Thread(target=end_with_the_bench, daemon=True).start()
     faust.Worker(
         application(json.loads(sys.argv[1])), loglevel="WARNING", logfile=sys.stderr, redirect_stdouts=False
     ).execute_from_commandline()

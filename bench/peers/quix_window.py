@@ -4,7 +4,9 @@ Argument: {"kafka", "topic", "group", "events"}. Time runs from the first event 
 """
 
 import json
+import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -34,8 +36,15 @@ class Seen:
         return int(value.get("at", 0)) // 1000
 
 
+def end_with_the_bench() -> None:
+    """The bench holds the other end of standard input: when it goes, however it goes, so do we."""
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
 def main() -> None:
     """One run."""
+    threading.Thread(target=end_with_the_bench, daemon=True).start()
     asked = json.loads(sys.argv[1])
     app = Application(
         broker_address=asked["kafka"],
