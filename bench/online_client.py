@@ -31,7 +31,7 @@ def request(project: str, entities: Sequence[str], features: Sequence[str] = (),
 def decoded(reply: bytes) -> Answer:
     """What an application does with the bytes before it can use them."""
     message = service_pb2.GetOnlineReply.FromString(reply)
-    entities = len(message.columns[0].status) if message.columns else 0
+    entities = len(message.columns.status) // max(len(message.features), 1)
     return Answer(dict(zip(message.features, read_columns(message.columns, entities), strict=True)))
 
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections import Counter
 
-import numpy as np
 import pytest
 from millrace.definitions.load import load_text
 from millrace.wire.feature_store.v1 import service_pb2
@@ -13,6 +12,7 @@ from bench import online_client
 from bench.latency import at_once, in_turn, percentile_ms
 from bench.projects import FEATURES, VIEWS, latest_project, stream_project, windowed_project
 from bench.readings import DISTRIBUTIONS, EVENT_BYTES, FIRST_US, KEYS, MOST_BEHIND_US, NOW_US, SPAN_US, readings
+from tests.support.columns import columns
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
@@ -80,12 +80,9 @@ def test_keys_of_the_readings_are_those_that_are_counted():
 
 
 def test_the_client_reads_values_by_name_and_counts_what_is_present():
-    def column(numbers: list[float], status: list[int]) -> service_pb2.FeatureColumn:
-        ages = np.zeros(len(numbers), dtype="<i8").tobytes()
-        return service_pb2.FeatureColumn(numbers=np.array(numbers, "<f8").tobytes(), status=bytes(status), age_us=ages)
-
-    columns = [column([1.5, 2.0], [service_pb2.PRESENT] * 2), column([np.nan] * 2, [service_pb2.EXPIRED, 2])]
-    reply = service_pb2.GetOnlineReply(features=["v.a", "v.b"], columns=columns)
+    present, expired = service_pb2.PRESENT, service_pb2.EXPIRED
+    made = columns([[(1.5, present, 0), (2.0, present, 0)], [(None, expired, 9), (None, service_pb2.MISSING, -1)]])
+    reply = service_pb2.GetOnlineReply(features=["v.a", "v.b"], columns=made)
     answer = online_client.decoded(reply.SerializeToString())
     assert online_client.values(answer, "v.a") == [1.5, 2.0]
     assert online_client.values(answer, "v.b") == [None, None]
