@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 from millrace.bus.events import Event, Message, new_id
@@ -90,14 +91,19 @@ async def _with_project(platform: Platform) -> Doors:
     await _publish_definition(platform.stack.addresses.kafka)
     async with open_channel(room.grpc) as channel, asyncio.timeout(KNOWN_WITHIN_S):
         stub = common_pb2_grpc.RoomStub(channel)
-        while NAME not in (await stub.Describe(common_pb2.DescribeRequest())).definitions:
-            await asyncio.sleep(0.05)
+        while not await _is_known(stub):
+            continue
     pids = {
         "client": os.getpid(),
         "room": platform.supervisor.pid("ingestion"),
         "broker": platform.supervisor.pid("kafka"),
     }
     return Doors(room.grpc, f"http://{room.http}", {name: psutil.Process(pid) for name, pid in pids.items()})
+
+
+async def _is_known(stub: Any) -> bool:
+    await asyncio.sleep(0.05)
+    return NAME in (await stub.Describe(common_pb2.DescribeRequest())).definitions
 
 
 async def _publish_definition(kafka: str) -> None:

@@ -94,9 +94,7 @@ async def bulk_grpc(doors: Doors, seed: int) -> Run:
 async def bulk_http(doors: Doors, seed: int) -> Run:
     """NDJSON bodies over a few connections; ids are derived from the content."""
     lines = list(rows(HTTP_EVENTS, seed))
-    bodies = iter(
-        [b"\n".join(lines[i : i + HTTP_BATCH_EVENTS]) for i in range(0, HTTP_EVENTS, HTTP_BATCH_EVENTS)]
-    )
+    bodies = iter([b"\n".join(lines[i : i + HTTP_BATCH_EVENTS]) for i in range(0, HTTP_EVENTS, HTTP_BATCH_EVENTS)])
     accepted = 0
 
     async def post(client: httpx.AsyncClient) -> None:
@@ -200,7 +198,10 @@ def table(loaded: Sequence[Loaded]) -> Table:
             _cell([run.cpu_us for run in runs], ",.1f"),
             _cell([2e6 / run.cpu_us for run in runs], ",.0f"),
             *(_cell(part, ",.1f") for part in parts),
-            *(_cell([getattr(run, name) for run in runs], ".2f") if runs[0].p50_ms else "" for name in ("p50_ms", "p99_ms")),
+            *(
+                _cell([getattr(run, name) for run in runs], ".2f") if runs[0].p50_ms else ""
+                for name in ("p50_ms", "p99_ms")
+            ),
         )
     return made
 

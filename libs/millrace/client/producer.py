@@ -18,7 +18,7 @@ import msgspec
 from millrace.client.calls import call_with_retries
 from millrace.client.errors import CallFailed
 from millrace.client.spool import MAX_BYTES, Spool
-from millrace.runtime.channels import open_channel
+from millrace.runtime.channels import open_channel, outgoing_metadata
 from millrace.wire.ingestion.v1 import service_pb2, service_pb2_grpc
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,8 @@ class Producer:
         spool: Path | None = None,
         spool_max_bytes: int = MAX_BYTES,
     ) -> None:
-        self._channel = open_channel(address, token=token)
+        self._channel = open_channel(address, is_bare=True)
+        self._token = token
         self._stub: Any = service_pb2_grpc.IngestionStub(self._channel)
         self._project = project
         self._batch_events = batch_events
@@ -193,7 +194,9 @@ class Producer:
         async with self._slots:
             return await call_with_retries(
                 f"publish to {self._project}/{source}",
-                lambda remaining_s: self._stub.Publish(request, timeout=remaining_s),
+                lambda remaining_s: self._stub.Publish(
+                    request, timeout=remaining_s, metadata=outgoing_metadata(self._token)
+                ),
                 self._deadline_s,
             )
 
