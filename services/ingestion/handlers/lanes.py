@@ -53,6 +53,13 @@ class Outcome(NamedTuple):
 
 
 @dataclass(slots=True)
+class Flow:
+    """Calls that come one behind the other: where one has failed, those behind it fail as well."""
+
+    failure: Exception | None = None
+
+
+@dataclass(slots=True)
 class _Work:
     """Events of one call, then a heartbeat at `heartbeat_us` (0: none) for partitions whose last time is before
     `idle_us`: one produce, so no time is told without the events that came before it."""
@@ -62,6 +69,7 @@ class _Work:
     origin: tuple[str, str] = ("", "")
     heartbeat_us: int = 0
     idle_us: int = 0
+    flow: Flow | None = None
 
 
 @dataclass(slots=True)
@@ -151,6 +159,15 @@ class Lane:
         self.require_room(len(events))
         return await self._submit(_Work(_future(), events, origin, then_us, then_us + 1))
 
+    def submit(
+        self, events: Sequence[Judged], origin: tuple[str, str], flow: Flow | None
+    ) -> asyncio.Future[list[Outcome]]:
+        """As `append`, answered later: what is submitted next comes behind it. After a failure in the same `flow`
+        nothing is appended. Raises LaneFull, Unavailable."""
+        self.require_room(len(events))
+        self._require_open()
+        return self._enqueue(_Work(_future(), events, origin, flow=flow))
+
     def require_room(self, events: int) -> None:
         """Raises LaneFull when so many more would wait for the broker."""
         if events and self.waiting_events and self.waiting_events + events > self._max_waiting:
@@ -191,15 +208,18 @@ class Lane:
         )
 
     async def _submit(self, work: _Work) -> list[Outcome]:
-        if self._is_closed:
-            raise Unavailable(f"{self._topic} has just been closed by a new definition: repeat")
+        self._require_open()
         return await self._enqueue(work)
 
-    async def _enqueue(self, work: _Work) -> list[Outcome]:
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise Unavailable(f"{self._topic} has just been closed by a new definition: repeat")
+
+    def _enqueue(self, work: _Work) -> asyncio.Future[list[Outcome]]:
         self._queue.append(work)
         self.waiting_events += len(work.events)
         self._wake.set()
-        return await work.done
+        return work.done
 
     async def _run(self) -> None:
         while True:
@@ -218,6 +238,8 @@ class Lane:
 
     async def _append_next(self) -> None:
         works = self._take()
+        if not works:
+            return
         try:
             if not self._is_certain:
                 await self._recover()
@@ -235,16 +257,23 @@ class Lane:
             self._resolve(works, append.outcomes)
 
     def _take(self) -> list[_Work]:
-        works = [self._queue.popleft()]
-        events = len(works[0].events)
-        while self._queue and events + len(self._queue[0].events) <= MAX_APPEND_EVENTS:
-            works.append(self._queue.popleft())
-            events += len(works[-1].events)
+        """The next works of one produce; none where those that waited come behind a failure."""
+        works: list[_Work] = []
+        events = 0
+        while self._queue and (not works or events + len(self._queue[0].events) <= MAX_APPEND_EVENTS):
+            work = self._queue.popleft()
+            if work.flow is not None and work.flow.failure is not None:
+                self._resolve([work], work.flow.failure)
+                continue
+            works.append(work)
+            events += len(work.events)
         return works
 
     def _resolve(self, works: Sequence[_Work], result: list[list[Outcome]] | Exception) -> None:
         for i, work in enumerate(works):
             self.waiting_events -= len(work.events)
+            if work.flow is not None and isinstance(result, Exception):
+                work.flow.failure = result
             if work.done.done():  # its caller went away
                 continue
             if isinstance(result, Exception):

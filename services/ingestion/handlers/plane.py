@@ -21,7 +21,7 @@ from services.ingestion.errors import TooLarge, UnknownProject, WallClock
 from services.ingestion.handlers import messages
 from services.ingestion.handlers.clocks import ClockDesk, Origin, publish_closed_windows
 from services.ingestion.handlers.judge import MAX_ID_CHARACTERS, Incoming, Judged, content_id, judge
-from services.ingestion.handlers.lanes import QUARANTINED, Count, Lane, Outcome, no_count
+from services.ingestion.handlers.lanes import QUARANTINED, Count, Flow, Lane, Outcome, no_count
 from services.ingestion.ports import ClockRow, Ledger, Tails
 
 log = logging.getLogger(__name__)
@@ -130,16 +130,38 @@ class Ingestion:
 
         Raises UnknownProject, TooLarge, LaneFull, BusUnavailable.
         """
+        return await (await self.begin(project, source, events, origin))
+
+    async def begin(
+        self,
+        project: str,
+        source: str,
+        events: Sequence[Incoming],
+        origin: Origin = ("", ""),
+        flow: Flow | None = None,
+    ) -> asyncio.Future[list[Outcome]]:
+        """As `publish`, answered later: when this returns, what is begun next for the same source comes behind it.
+        After a failure in the same `flow` nothing more of it is appended."""
         self._require_bounded(len(events))
         clock = self._clock_of(project)
         self.busy_requests += 1
         try:
             lane = self._lanes[project].get(source)
             if lane is None:
-                return await self._refuse_unknown_source(project, source, events, origin)
-            return await lane.append(await self._judge_all(project, lane.contract, clock, events), origin)
-        finally:
+                refusing = self._refuse_unknown_source(project, source, events, origin)
+                answer: asyncio.Future[list[Outcome]] = asyncio.ensure_future(refusing)
+            else:
+                answer = lane.submit(await self._judge_all(project, lane.contract, clock, events), origin, flow)
+        except BaseException:
             self.busy_requests -= 1
+            raise
+        answer.add_done_callback(self._answered)
+        return answer
+
+    def _answered(self, answer: asyncio.Future[list[Outcome]]) -> None:
+        self.busy_requests -= 1
+        if not answer.cancelled():
+            answer.exception()  # whoever asked may have gone away
 
     async def play(
         self,

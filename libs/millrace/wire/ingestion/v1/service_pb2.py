@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from millrace.wire.common.v1 import common_pb2 as millrace_dot_wire_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(millrace/wire/ingestion/v1/service.proto\x12\x1amillrace.wire.ingestion.v1\x1a$millrace/wire/common/v1/common.proto\";\n\tDataEvent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04json\x18\x02 \x01(\x0c\x12\x14\n\x0c\x61vailable_us\x18\x03 \x01(\x03\"h\n\x0ePublishRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x35\n\x06\x65vents\x18\x03 \x03(\x0b\x32%.millrace.wire.ingestion.v1.DataEvent\"\xc4\x01\n\x07Verdict\x12\n\n\x02id\x18\x01 \x01(\t\x12<\n\x07outcome\x18\x02 \x01(\x0e\x32+.millrace.wire.ingestion.v1.Verdict.Outcome\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"P\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43\x43\x45PTED\x10\x01\x12\r\n\tDUPLICATE\x10\x02\x12\x0f\n\x0bQUARANTINED\x10\x03\"\x80\x01\n\x0cPublishReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x05\x12\x12\n\nduplicates\x18\x02 \x01(\x05\x12\x13\n\x0bquarantined\x18\x03 \x01(\x05\x12\x35\n\x08verdicts\x18\x04 \x03(\x0b\x32#.millrace.wire.ingestion.v1.Verdict\"F\n\x13\x41\x63quireClockRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0e\n\x06holder\x18\x02 \x01(\t\x12\x0e\n\x06ttl_ms\x18\x03 \x01(\x03\"k\n\nClockLease\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x0e\n\x06now_us\x18\x02 \x01(\x03\x12;\n\tpublished\x18\x03 \x03(\x0b\x32(.millrace.wire.ingestion.v1.PublishReply\"\x80\x01\n\x13\x41\x64vanceClockRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x0e\n\x06now_us\x18\x03 \x01(\x03\x12\x36\n\x08\x61rrivals\x18\x04 \x03(\x0b\x32$.millrace.wire.ingestion.v1.Arrivals\"Q\n\x08\x41rrivals\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x35\n\x06\x65vents\x18\x02 \x03(\x0b\x32%.millrace.wire.ingestion.v1.DataEvent\"8\n\x13ReleaseClockRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t2\x8a\x04\n\tIngestion\x12_\n\x07Publish\x12*.millrace.wire.ingestion.v1.PublishRequest\x1a(.millrace.wire.ingestion.v1.PublishReply\x12i\n\rPublishStream\x12*.millrace.wire.ingestion.v1.PublishRequest\x1a(.millrace.wire.ingestion.v1.PublishReply(\x01\x30\x01\x12g\n\x0c\x41\x63quireClock\x12/.millrace.wire.ingestion.v1.AcquireClockRequest\x1a&.millrace.wire.ingestion.v1.ClockLease\x12g\n\x0c\x41\x64vanceClock\x12/.millrace.wire.ingestion.v1.AdvanceClockRequest\x1a&.millrace.wire.ingestion.v1.ClockLease\x12_\n\x0cReleaseClock\x12/.millrace.wire.ingestion.v1.ReleaseClockRequest\x1a\x1e.millrace.wire.common.v1.Emptyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(millrace/wire/ingestion/v1/service.proto\x12\x1amillrace.wire.ingestion.v1\x1a$millrace/wire/common/v1/common.proto\";\n\tDataEvent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04json\x18\x02 \x01(\x0c\x12\x14\n\x0c\x61vailable_us\x18\x03 \x01(\x03\"h\n\x0ePublishRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x35\n\x06\x65vents\x18\x03 \x03(\x0b\x32%.millrace.wire.ingestion.v1.DataEvent\"\xd3\x01\n\x07Verdict\x12\n\n\x02id\x18\x01 \x01(\t\x12<\n\x07outcome\x18\x02 \x01(\x0e\x32+.millrace.wire.ingestion.v1.Verdict.Outcome\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\r\n\x05index\x18\x05 \x01(\x05\"P\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43\x43\x45PTED\x10\x01\x12\r\n\tDUPLICATE\x10\x02\x12\x0f\n\x0bQUARANTINED\x10\x03\"\x80\x01\n\x0cPublishReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x05\x12\x12\n\nduplicates\x18\x02 \x01(\x05\x12\x13\n\x0bquarantined\x18\x03 \x01(\x05\x12\x35\n\x08verdicts\x18\x04 \x03(\x0b\x32#.millrace.wire.ingestion.v1.Verdict\"F\n\x13\x41\x63quireClockRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0e\n\x06holder\x18\x02 \x01(\t\x12\x0e\n\x06ttl_ms\x18\x03 \x01(\x03\"k\n\nClockLease\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x0e\n\x06now_us\x18\x02 \x01(\x03\x12;\n\tpublished\x18\x03 \x03(\x0b\x32(.millrace.wire.ingestion.v1.PublishReply\"\x80\x01\n\x13\x41\x64vanceClockRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x0e\n\x06now_us\x18\x03 \x01(\x03\x12\x36\n\x08\x61rrivals\x18\x04 \x03(\x0b\x32$.millrace.wire.ingestion.v1.Arrivals\"Q\n\x08\x41rrivals\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x35\n\x06\x65vents\x18\x02 \x03(\x0b\x32%.millrace.wire.ingestion.v1.DataEvent\"8\n\x13ReleaseClockRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t2\x8a\x04\n\tIngestion\x12_\n\x07Publish\x12*.millrace.wire.ingestion.v1.PublishRequest\x1a(.millrace.wire.ingestion.v1.PublishReply\x12i\n\rPublishStream\x12*.millrace.wire.ingestion.v1.PublishRequest\x1a(.millrace.wire.ingestion.v1.PublishReply(\x01\x30\x01\x12g\n\x0c\x41\x63quireClock\x12/.millrace.wire.ingestion.v1.AcquireClockRequest\x1a&.millrace.wire.ingestion.v1.ClockLease\x12g\n\x0c\x41\x64vanceClock\x12/.millrace.wire.ingestion.v1.AdvanceClockRequest\x1a&.millrace.wire.ingestion.v1.ClockLease\x12_\n\x0cReleaseClock\x12/.millrace.wire.ingestion.v1.ReleaseClockRequest\x1a\x1e.millrace.wire.common.v1.Emptyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,21 +37,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUBLISHREQUEST']._serialized_start=171
   _globals['_PUBLISHREQUEST']._serialized_end=275
   _globals['_VERDICT']._serialized_start=278
-  _globals['_VERDICT']._serialized_end=474
-  _globals['_VERDICT_OUTCOME']._serialized_start=394
-  _globals['_VERDICT_OUTCOME']._serialized_end=474
-  _globals['_PUBLISHREPLY']._serialized_start=477
-  _globals['_PUBLISHREPLY']._serialized_end=605
-  _globals['_ACQUIRECLOCKREQUEST']._serialized_start=607
-  _globals['_ACQUIRECLOCKREQUEST']._serialized_end=677
-  _globals['_CLOCKLEASE']._serialized_start=679
-  _globals['_CLOCKLEASE']._serialized_end=786
-  _globals['_ADVANCECLOCKREQUEST']._serialized_start=789
-  _globals['_ADVANCECLOCKREQUEST']._serialized_end=917
-  _globals['_ARRIVALS']._serialized_start=919
-  _globals['_ARRIVALS']._serialized_end=1000
-  _globals['_RELEASECLOCKREQUEST']._serialized_start=1002
-  _globals['_RELEASECLOCKREQUEST']._serialized_end=1058
-  _globals['_INGESTION']._serialized_start=1061
-  _globals['_INGESTION']._serialized_end=1583
+  _globals['_VERDICT']._serialized_end=489
+  _globals['_VERDICT_OUTCOME']._serialized_start=409
+  _globals['_VERDICT_OUTCOME']._serialized_end=489
+  _globals['_PUBLISHREPLY']._serialized_start=492
+  _globals['_PUBLISHREPLY']._serialized_end=620
+  _globals['_ACQUIRECLOCKREQUEST']._serialized_start=622
+  _globals['_ACQUIRECLOCKREQUEST']._serialized_end=692
+  _globals['_CLOCKLEASE']._serialized_start=694
+  _globals['_CLOCKLEASE']._serialized_end=801
+  _globals['_ADVANCECLOCKREQUEST']._serialized_start=804
+  _globals['_ADVANCECLOCKREQUEST']._serialized_end=932
+  _globals['_ARRIVALS']._serialized_start=934
+  _globals['_ARRIVALS']._serialized_end=1015
+  _globals['_RELEASECLOCKREQUEST']._serialized_start=1017
+  _globals['_RELEASECLOCKREQUEST']._serialized_end=1073
+  _globals['_INGESTION']._serialized_start=1076
+  _globals['_INGESTION']._serialized_end=1598
 # @@protoc_insertion_point(module_scope)
