@@ -2,7 +2,7 @@
 
 RoomError
 ├── UnknownProject   not_found, retry: a definition may be on its way
-├── TooLarge         invalid: one request holds more events than a request may
+├── TooLarge         too_large: one request holds more events, or bytes, than a request may
 ├── LaneFull         exhausted: too much waits for the broker; come back
 ├── ClockHeld        precondition: somebody else drives the clock
 ├── NoSuchLease      precondition: the lease is not, or no longer, the caller's
@@ -12,17 +12,15 @@ RoomError
 
 from __future__ import annotations
 
-from millrace.runtime.errors import Exhausted, Invalid, NotFound, Policy, Precondition
+from millrace.runtime.errors import Exhausted, Invalid, NotFound, Policy, Precondition, TooLarge
+
+__all__ = ["ClockHeld", "ClockMovedBack", "LaneFull", "NoSuchLease", "TooLarge", "UnknownProject", "WallClock"]
 
 
 class UnknownProject(NotFound):
     """No project of that name is known here (yet)."""
 
     policy = Policy.RETRY
-
-
-class TooLarge(Invalid):
-    """More events in one request, or bytes in one body, than allowed."""
 
 
 class LaneFull(Exhausted):

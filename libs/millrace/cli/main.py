@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from millrace.cli import data, deadletters, doctor, events, features, models, projects, replay, stack
+from millrace.cli import data, deadletters, doctor, events, features, models, projects, publish, replay, stack
 from millrace.cli.errors import OneLineGroup
 
 app = typer.Typer(
@@ -37,7 +37,7 @@ def root(
     """Shared by all commands."""
 
 
-for _commands in (stack.app, projects.app, data.app, replay.app, models.top, events.top, doctor.app):
+for _commands in (stack.app, projects.app, publish.app, data.app, replay.app, models.top, events.top, doctor.app):
     app.add_typer(_commands)
 app.add_typer(models.app, name="models")
 app.add_typer(events.app, name="events")

@@ -13,6 +13,8 @@ from millrace.client.errors import CallFailed
 
 T = TypeVar("T")
 _PASSING = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED})
+_AWAY = _PASSING | {grpc.StatusCode.DEADLINE_EXCEEDED}
+_TOO_LARGE = "larger than max"  # gRPC's own words on a message over its bound, which come without a time to wait
 _FIRST_BACKOFF_S = 0.02
 _MAX_BACKOFF_S = 2.0
 
@@ -44,9 +46,11 @@ class Patience:
         self._backoff_s = min(self._backoff_s * 2, _MAX_BACKOFF_S)
 
     def _wait_s(self, error: grpc.aio.AioRpcError) -> float:
-        wait_s = max(_asked_wait_s(error), self._backoff_s * random.uniform(0.5, 1.0))
-        if error.code() not in _PASSING or self._loop.time() + wait_s >= self._end_s:
-            raise CallFailed(self._what, error) from error
+        asked_s = _asked_wait_s(error)
+        wait_s = max(asked_s, self._backoff_s * random.uniform(0.5, 1.0))
+        is_too_large = asked_s < 0 or _TOO_LARGE in (error.details() or "")
+        if error.code() not in _PASSING or is_too_large or self._loop.time() + wait_s >= self._end_s:
+            raise CallFailed(self._what, error, is_too_large or error.code() not in _AWAY) from error
         return wait_s
 
 
@@ -72,6 +76,7 @@ async def call_with_retries(
 
 
 def _asked_wait_s(error: grpc.aio.AioRpcError) -> float:
+    """0 where nothing was asked for, negative where the call shall not be made again as it is."""
     metadata: Any = error.trailing_metadata() or ()  # an iterable of pairs, whatever the stubs say
     waits_ms = [float(value) for name, value in metadata if name == "retry-after-ms"]
     return min(waits_ms[0] / 1000, _MAX_BACKOFF_S) if waits_ms else 0.0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +16,7 @@ import grpc
 from millrace.client.calls import Patience
 from millrace.wire.ingestion.v1 import service_pb2
 
+Replies = AsyncGenerator[service_pb2.PublishReply, None]
 MAX_UNANSWERED = 6  # requests: two more than the room works on, so that it never waits for the next
 
 
@@ -23,13 +24,16 @@ class Pipeline:
     """One order of requests. `open_call` begins a stream (an open PublishStream call); `deadline_s` bounds the time
     between two answers. `unanswered` are the requests that were taken and have no answer yet, oldest first."""
 
-    def __init__(self, what: str, open_call: Callable[[], Any], deadline_s: float) -> None:
+    def __init__(
+        self, what: str, open_call: Callable[[], Any], deadline_s: float, on_retry: Callable[[], None] = lambda: None
+    ) -> None:
         self._what = what
         self._open_call = open_call
         self._deadline_s = deadline_s
+        self._on_retry = on_retry
         self.unanswered: deque[service_pb2.PublishRequest] = deque()
 
-    async def run(self, requests: Iterator[service_pb2.PublishRequest]) -> AsyncIterator[service_pb2.PublishReply]:
+    async def run(self, requests: Iterator[service_pb2.PublishRequest]) -> Replies:
         """A reply per request, in order. Raises CallFailed; what then has no reply is in `unanswered`."""
         patience = Patience(self._what, self._deadline_s)
         while True:
@@ -45,10 +49,9 @@ class Pipeline:
             finally:
                 call.cancel()
             await patience.wait(failed)
+            self._on_retry()
 
-    async def _attempt(
-        self, call: Any, requests: Iterator[service_pb2.PublishRequest], patience: Patience
-    ) -> AsyncIterator[service_pb2.PublishReply]:
+    async def _attempt(self, call: Any, requests: Iterator[service_pb2.PublishRequest], patience: Patience) -> Replies:
         sent = 0
         while True:
             while sent < MAX_UNANSWERED and (request := self._next(sent, requests)) is not None:

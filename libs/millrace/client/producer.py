@@ -8,13 +8,14 @@ import threading
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 import msgspec
 
+from millrace.client.batching import BATCH_BYTES, BATCH_EVENTS, cut
 from millrace.client.calls import call_with_retries
 from millrace.client.errors import CallFailed
 from millrace.client.pipeline import Pipeline
@@ -26,11 +27,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 JsonEvent = bytes | str | Mapping[str, Any] | service_pb2.DataEvent
-BATCH_EVENTS = 500  # about 150 kB of JSON: large enough to hide the round trip, small enough to answer soon
 DEADLINE_S = 60.0
 SPOOL_AFTER_S = 2.0  # with a spool: what the platform has not taken by then goes to the disk
 LONGEST_PAUSE_S = 30.0  # between attempts to hand over what waits on the disk
-_AWAY = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")
 MAX_IN_FLIGHT = 8  # calls of one producer on the way at once; the next `publish` waits
 
 
@@ -130,9 +129,7 @@ class Producer:
         return result
 
     def _batches(self, events: Iterable[JsonEvent]) -> Iterator[list[service_pb2.DataEvent]]:
-        waiting = iter(events)
-        while batch := [_data_event(event) for event in islice(waiting, self._batch_events)]:
-            yield batch
+        return cut(map(_data_event, events), _size, self._batch_events, BATCH_BYTES)
 
     async def _publish(self, source: str, batch: list[service_pb2.DataEvent], result: PublishResult) -> None:
         """One batch by a call of its own, or onto the disk."""
@@ -142,7 +139,7 @@ class Producer:
         try:
             result.add(await self._send(source, batch))
         except CallFailed as error:
-            if self._spool is None or error.code not in _AWAY:
+            if self._spool is None or error.is_lasting:
                 raise
             self._put_aside(source, batch, result)
 
@@ -156,7 +153,7 @@ class Producer:
                 async for reply in pipeline.run(self._request(source, batch) for batch in batches):
                     result.add(reply)
         except CallFailed as error:
-            if self._spool is None or error.code not in _AWAY:
+            if self._spool is None or error.is_lasting:
                 raise
             for request in pipeline.unanswered:
                 self._put_aside(source, list(request.events), result)
@@ -293,6 +290,10 @@ async def producers(address: str, project: str, count: int, **options: Any) -> A
 
 async def _make(address: str, project: str, options: dict[str, Any]) -> Producer:
     return await Producer(address, project, **options).__aenter__()
+
+
+def _size(event: service_pb2.DataEvent) -> int:
+    return len(event.json)
 
 
 def _data_event(event: JsonEvent) -> service_pb2.DataEvent:

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 
 from millrace.runtime import auth, trace
 from millrace.runtime.auth import COOKIE, Authenticator
-from millrace.runtime.errors import Exhausted, RoomError, Unauthenticated, Unavailable
+from millrace.runtime.errors import Exhausted, RoomError, TooLarge, Unauthenticated, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,8 @@ STATUS_CODES: dict[str, tuple[grpc.StatusCode, int]] = {
     "invalid": (grpc.StatusCode.INVALID_ARGUMENT, 400),
     "conflict": (grpc.StatusCode.ABORTED, 409),
     "precondition": (grpc.StatusCode.FAILED_PRECONDITION, 409),
+    # As gRPC itself says of a message over its bound. The time to come back is never: as it is, it never fits.
+    "too_large": (grpc.StatusCode.RESOURCE_EXHAUSTED, 413),
     "exhausted": (grpc.StatusCode.RESOURCE_EXHAUSTED, 429),
     "unavailable": (grpc.StatusCode.UNAVAILABLE, 503),
     "deadline": (grpc.StatusCode.DEADLINE_EXCEEDED, 504),
@@ -31,6 +33,7 @@ STATUS_CODES: dict[str, tuple[grpc.StatusCode, int]] = {
     "data_loss": (grpc.StatusCode.DATA_LOSS, 500),
 }
 RETRY_AFTER = "retry-after-ms"
+NEVER_MS = "-1"  # in RETRY_AFTER: not again as it is
 _OPEN_GRPC = "/grpc.health.v1.Health/"
 _OPEN_HTTP = ("/healthz", "/readyz", "/static/")
 
@@ -142,7 +145,11 @@ def _streaming(inner: Callable[..., Any], enter: Enter, fail: Fail) -> Callable[
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: RoomError, method: str) -> None:
     status = STATUS_CODES.get(error.code, (grpc.StatusCode.INTERNAL, 500))[0]
     _report(error, method)
-    trailing = ((RETRY_AFTER, str(error.retry_after_ms)),) if isinstance(error, Exhausted) else ()
+    trailing: tuple[tuple[str, str], ...] = ()
+    if isinstance(error, Exhausted):
+        trailing = ((RETRY_AFTER, str(error.retry_after_ms)),)
+    elif isinstance(error, TooLarge):
+        trailing = ((RETRY_AFTER, NEVER_MS),)
     await context.abort(status, str(error), trailing)
 
 

@@ -196,7 +196,8 @@ class Ingestion:
 
     def _require_bounded(self, events: int) -> None:
         if events > self._limits.max_request_events:
-            raise TooLarge(f"{events} events in one request; {self._limits.max_request_events} are allowed")
+            most = self._limits.max_request_events
+            raise TooLarge(f"{events} events in one request; {most} are allowed: cut it into several")
 
     async def acquire_clock(self, project: str, holder: str, ttl_ms: int) -> ClockRow:
         """The lease on a replayed project's clock. Raises UnknownProject, WallClock, ClockHeld."""

@@ -213,7 +213,7 @@ async def test_bodies_are_bounded(tmp_path):
     async with running(tmp_path, max_body_bytes=1024, max_file_bytes=1024) as room, httpx.AsyncClient() as client:
         for path in ("events", "files?format=csv"):
             answer = await client.post(f"{room.http}/v1/live/readings/{path}", content=b"x" * 2000)
-            assert answer.status_code == 400 and "larger" in answer.json()["error"]
+            assert answer.status_code == 413 and "larger" in answer.json()["error"]
 
 
 async def test_raw_topics_go_through_the_same_contract(room):
