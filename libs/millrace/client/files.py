@@ -8,6 +8,7 @@ import io
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -101,7 +102,14 @@ class EventFile:
             raise BadEventFile(f"{self.name}: after line {number}: {error}") from error
 
     def _csv(self) -> Iterator[FileRow]:
-        reader = csv.DictReader(io.TextIOWrapper(self._bytes(), encoding="utf-8-sig", newline=""))
+        text = io.TextIOWrapper(self._bytes(), encoding="utf-8-sig", newline="")
+        try:
+            yield from self._cells(csv.DictReader(text))
+        finally:
+            with suppress(ValueError):  # the file is closed already
+                text.detach()  # or it would close the file, which is not its own
+
+    def _cells(self, reader: csv.DictReader[str]) -> Iterator[FileRow]:
         while True:
             try:
                 row = next(reader, None)

@@ -94,6 +94,7 @@ class Upload:
         save: Callable[[], None] = lambda: None,
         rejects: Rejects | None = None,
         on_progress: Callable[[Uploaded], None] = lambda _: None,
+        deadline_s: float = DEADLINE_S,
     ) -> None:
         self._file = file
         self._save = save
@@ -103,7 +104,7 @@ class Upload:
         self._under_way: deque[_Batch] = deque()
         self.done = Uploaded(place)
         what = f"publish to {place.project}/{place.source}"
-        self._pipeline = Pipeline(what, open_call, DEADLINE_S, on_retry=self._retried)
+        self._pipeline = Pipeline(what, open_call, deadline_s, on_retry=self._retried)
 
     async def run(self) -> Uploaded:
         """Publishes what is left. Raises BadEventFile, FileChanged, CallFailed; what was answered until then stays
