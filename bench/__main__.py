@@ -1,7 +1,9 @@
-"""Runs every measurement, prints them, and writes bench/results.json."""
+"""Runs every measurement, prints them, and writes bench/results.json: first the kernels beside their peers, in this
+process, then the doors under load, with the stack that they need."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import platform
@@ -15,6 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.contracts import contracts_job
+from bench.ingestion import facts, measure_loads
+from bench.ingestion import table as load_table
 from bench.measuring import Job, Measurement, measure, spread
 from bench.packed import packed_job, packed_single_job
 from bench.windows import late_windows_job, windows_job
@@ -26,7 +30,7 @@ PEERS = ("numpy", "pandas", "jsonschema")
 
 
 def main() -> None:
-    """All jobs, one after the other, in this process."""
+    """All jobs, one after the other."""
     measured = []
     screen = Console()
     console = screen if screen.is_terminal else Console(width=PIPE_WIDTH)
@@ -34,10 +38,12 @@ def main() -> None:
         for make in JOBS:
             status.update(make.__name__.removesuffix("_job").replace("_", " "))
             measured.append(measure(make()))
-    console.print(_table(measured))
-    RESULTS.write_text(
-        json.dumps({"machine": _machine(), "measurements": list(map(_facts, measured))}, indent=2) + "\n"
-    )
+        console.print(_table(measured))
+        status.update("ingestion's doors")
+        loaded = asyncio.run(measure_loads())
+    console.print(load_table(loaded))
+    document = {"machine": _machine(), "measurements": list(map(_facts, measured)), "loads": facts(loaded)}
+    RESULTS.write_text(json.dumps(document, indent=2) + "\n")
     console.print(f"each cell: median (lowest – highest); runs and machine in {RESULTS.parent.name}/{RESULTS.name}")
 
 

@@ -45,7 +45,8 @@ def partition_of(message: Message, partitions: Sequence[int]) -> int:
         return message.partition
     if message.key is None:
         return random.choice(partitions)
-    return partitions[(murmur2(message.key) & 0x7FFFFFFF) % len(partitions)]
+    place: int = (murmur2(message.key) & 0x7FFFFFFF) % len(partitions)
+    return partitions[place]
 
 
 def _pack(producer: AIOKafkaProducer, messages: Sequence[Message], partitions: dict[str, list[int]]) -> Packed:

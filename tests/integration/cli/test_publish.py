@@ -20,6 +20,7 @@ from millrace.definitions.model import Clock
 from millrace.wire.common.v1 import common_pb2, common_pb2_grpc
 from millrace.wire.ingestion.v1.events_pb2 import Quarantined
 
+from infra.embedded.platform import ROOM_START_DEADLINE_S
 from infra.embedded.ports import free_ports
 from infra.kafka.topics import make_topics
 from tests.support.poll import until_sync
@@ -27,7 +28,7 @@ from tests.support.stack import RunningStack
 from tests.unit.ingestion.test_doors import definition
 from tests.unit.ingestion.world import HEARTBEAT, T0, project
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[3]
 ROWS, BAD_EVERY = 30_000, 97
 
@@ -46,7 +47,11 @@ class Plant:
     def start_room(self) -> subprocess.Popen[bytes]:
         (self.home / "run" / "ingestion.json").unlink(missing_ok=True)
         process = subprocess.Popen([sys.executable, "-m", "services.ingestion"], cwd=ROOT, env=self.env)
-        until_sync((self.home / "run" / "ingestion.json").exists, 60)
+        try:
+            until_sync((self.home / "run" / "ingestion.json").exists, ROOM_START_DEADLINE_S)
+        except BaseException:
+            process.kill()
+            raise
         return process
 
     def declare(self, name: str) -> None:
