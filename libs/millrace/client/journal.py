@@ -28,7 +28,6 @@ class Place(msgspec.Struct, omit_defaults=True):
     quarantined: int = 0
     rejects: str = ""
     rejects_bytes: int = 0
-    is_done: bool = False
 
 
 class Journal:

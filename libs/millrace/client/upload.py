@@ -18,7 +18,7 @@ from typing import IO, Any
 import msgspec
 
 from millrace.client.batching import BATCH_BYTES, BATCH_EVENTS, cut
-from millrace.client.errors import FileChanged
+from millrace.client.errors import BadEventFile, FileChanged
 from millrace.client.files import EventFile, FileRow
 from millrace.client.journal import Place
 from millrace.client.pipeline import Pipeline
@@ -102,6 +102,7 @@ class Upload:
         self._on_progress = on_progress
         self._digest = hashlib.blake2b(digest_size=16)
         self._under_way: deque[_Batch] = deque()
+        self._unreadable: BadEventFile | None = None
         self.done = Uploaded(place)
         what = f"publish to {place.project}/{place.source}"
         self._pipeline = Pipeline(what, open_call, deadline_s, on_retry=self._retried)
@@ -114,8 +115,8 @@ class Upload:
         async with aclosing(self._pipeline.run(self._requests(rows))) as replies:
             async for reply in replies:
                 self._take(reply)
-        self.done.place.is_done = True
-        self._save()
+        if self._unreadable is not None:
+            raise self._unreadable
         return self.done
 
     def _skip(self, rows: Iterator[FileRow]) -> None:
@@ -137,12 +138,19 @@ class Upload:
 
     def _requests(self, rows: Iterator[FileRow]) -> Iterator[service_pb2.PublishRequest]:
         place = self.done.place
-        for batch in cut(rows, lambda row: len(row.json), BATCH_EVENTS, BATCH_BYTES):
+        for batch in cut(self._readable(rows), lambda row: len(row.json), BATCH_EVENTS, BATCH_BYTES):
             for row in batch:
                 self._hash(row)
             self._under_way.append(_Batch(batch, self._digest.hexdigest()))
             events = [service_pb2.DataEvent(json=row.json) for row in batch]
             yield service_pb2.PublishRequest(project=place.project, source=place.source, events=events)
+
+    def _readable(self, rows: Iterator[FileRow]) -> Iterator[FileRow]:
+        """Up to where the file can be read: what comes before is published first."""
+        try:
+            yield from rows
+        except BadEventFile as error:
+            self._unreadable = error
 
     def _take(self, reply: service_pb2.PublishReply) -> None:
         batch, place = self._under_way.popleft(), self.done.place
@@ -154,7 +162,6 @@ class Upload:
         place.accepted += reply.accepted
         place.duplicates += reply.duplicates
         place.quarantined += reply.quarantined
-        place.is_done = False
         if self._rejects is not None:
             self._rejects.settle(place)
         self._save()
