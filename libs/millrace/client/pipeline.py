@@ -62,7 +62,7 @@ class Pipeline:
                 return
             async with asyncio.timeout(patience.remaining_s):
                 reply = await call.read()
-            if reply is grpc.aio.EOF:
+            if reply is grpc.aio.EOF:  # type: ignore[attr-defined]  # missing in the stubs
                 raise await _ended(call)
             self.unanswered.popleft()
             sent -= 1
@@ -93,7 +93,7 @@ async def _ended(call: Any) -> grpc.aio.AioRpcError:
     if code is grpc.StatusCode.OK:
         return _failure(grpc.StatusCode.UNAVAILABLE, "the stream ended before everything was answered")
     metadata = await call.trailing_metadata()
-    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), metadata, details=await call.details())
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), metadata, await call.details(), None)
 
 
 def _late(deadline_s: float) -> grpc.aio.AioRpcError:
@@ -101,4 +101,4 @@ def _late(deadline_s: float) -> grpc.aio.AioRpcError:
 
 
 def _failure(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
-    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details=details)
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details, None)

@@ -12,8 +12,9 @@ from cloudevents.core.bindings.http import to_binary_event, to_structured_event
 from cloudevents.core.v1.event import CloudEvent
 from millrace.bus.events import Event, Message
 from millrace.bus.memory import MemoryBroker, MemoryBus
+from millrace.client.batching import BATCH_EVENTS
 from millrace.client.errors import CallFailed
-from millrace.client.producer import BATCH_EVENTS, Producer, SyncProducer
+from millrace.client.producer import Producer, SyncProducer
 from millrace.client.replay import Pace, Replay
 from millrace.definitions.canonical import to_canonical_json
 from millrace.definitions.model import Clock
