@@ -25,7 +25,7 @@ from bench.windows import late_windows_job, windows_job
 
 RESULTS = Path(__file__).with_name("results.json")
 JOBS: tuple[Callable[[], Job], ...] = (windows_job, late_windows_job, contracts_job, packed_job, packed_single_job)
-PIPE_WIDTH = 130  # a pipe or a log has none of its own
+PIPE_WIDTH = 150  # a pipe or a log has none of its own
 PEERS = ("numpy", "pandas", "jsonschema")
 
 

@@ -90,7 +90,7 @@ async def _with_project(platform: Platform) -> Doors:
     room = Addresses.discover(platform.home).rooms["ingestion"]
     await _publish_definition(platform.stack.addresses.kafka)
     async with open_channel(room.grpc) as channel, asyncio.timeout(KNOWN_WITHIN_S):
-        stub = common_pb2_grpc.RoomStub(channel)
+        stub: Any = common_pb2_grpc.RoomStub(channel)  # type: ignore[no-untyped-call]
         while not await _is_known(stub):
             continue
     pids = {

@@ -137,7 +137,7 @@ async def _upload(wanted: _Wanted, journal: Journal, events: EventFile) -> Uploa
         secure=bool(authority),
         is_bare=True,
     )
-    stub: Any = service_pb2_grpc.IngestionStub(channel)
+    stub: Any = service_pb2_grpc.IngestionStub(channel)  # type: ignore[no-untyped-call]
     refused = Rejects(wanted.rejects, journal.place) if wanted.rejects is not None else None
     try:
         with _Shown(events) as shown:
