@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -80,11 +79,16 @@ class Pipeline:
 
 
 async def _write(call: Any, request: service_pb2.PublishRequest) -> None:
-    # A stream that has ended takes no more, in a way of its own; its status says why.
-    with suppress(asyncio.InvalidStateError):
+    """Raises AioRpcError with the stream's status where that has ended meanwhile."""
+    try:
         await call.write(request)
-        return
-    raise await _ended(call)
+    except asyncio.InvalidStateError:
+        raise await _ended(call) from None
+    except grpc.aio.AioRpcError as error:
+        if error.code() is not grpc.StatusCode.INTERNAL:
+            raise
+        # The stream ended under the write, and gRPC has put this in the place of its status: the next one will say.
+        raise _failure(grpc.StatusCode.UNAVAILABLE, "the stream ended while it was written to") from error
 
 
 async def _ended(call: Any) -> grpc.aio.AioRpcError:

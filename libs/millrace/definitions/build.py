@@ -7,6 +7,7 @@ from typing import Any
 
 from millrace.definitions.model import (
     DAY_US,
+    WITH_ARGUMENT,
     Aggregate,
     Aggregation,
     CanaryStep,
@@ -22,6 +23,7 @@ from millrace.definitions.model import (
     Pii,
     Predict,
     QualityMonitor,
+    Reference,
     ReleaseMonitor,
     Rollout,
     Source,
@@ -39,7 +41,8 @@ _MONITORS: dict[str, Any] = {
     "performance": PerformanceMonitor,
     "release": ReleaseMonitor,
 }
-_CALL = re.compile(r"\s*([a-z]+)\s*\((.*)\)\s*", re.DOTALL)
+_CALL = re.compile(r"\s*([a-z_]+)\s*\((.*)\)\s*", re.DOTALL)
+_ARGUMENT = re.compile(r"(.*),\s*(-?[0-9]+(?:\.[0-9]+)?)\s*", re.DOTALL)
 
 
 def duration_us(text: str) -> int:
@@ -54,9 +57,8 @@ def source(name: str, raw: Section) -> Source:
     """A source; its key and event time are required whatever their fields say."""
     implied = {raw["key"], raw["event_time"]}
     fields = tuple(_field(field, spec, field in implied) for field, spec in raw["fields"].items())
-    return Source(
-        name, raw["event_type"], raw["key"], raw["event_time"], fields, **_durations(raw, "lateness", "max_future")
-    )
+    durations = _durations(raw, "lateness", "max_future", "freshness")
+    return Source(name, raw["event_type"], raw["key"], raw["event_time"], fields, **durations)
 
 
 def predict(raw: Section) -> Predict:
@@ -78,21 +80,35 @@ def split_call(text: str) -> tuple[str, str]:
     return match[1], match[2].strip()
 
 
+def aggregate(column: str, text: str) -> Aggregate:
+    """One column of a windowed view; a function that takes an argument has it after its expression (0: it has none).
+
+    ValueError for an unknown function.
+    """
+    name, inside = split_call(text)
+    function = Aggregation(name)
+    found = _ARGUMENT.fullmatch(inside) if function in WITH_ARGUMENT else None
+    return (
+        Aggregate(column, function, found[1].strip(), float(found[2])) if found else Aggregate(column, function, inside)
+    )
+
+
+def joined(names: str | list[str]) -> str:
+    """One name, or several as the one text that the model keeps."""
+    return names if isinstance(names, str) else ",".join(names)
+
+
 def view(key: str, raw: Section) -> View:
     """A view; ValueError when an aggregate names no known function."""
     name, version = split_view(key)
-    aggregates = []
-    for column, text in raw.get("aggregates", {}).items():
-        function, expression = split_call(text)
-        aggregates.append(Aggregate(column, Aggregation(function), expression))
     return View(
         name=name,
         version=version,
         source=raw["source"],
-        entity=raw["entity"],
+        entity=joined(raw["entity"]),
         latest=tuple(raw.get("latest", ())),
         derive=tuple(raw.get("derive", {}).items()),
-        aggregates=tuple(aggregates),
+        aggregates=tuple(aggregate(column, text) for column, text in raw.get("aggregates", {}).items()),
         windows_us=tuple(duration_us(text) for text in raw.get("windows", ())),
         where=raw.get("where", ""),
         **_durations(raw, "hop", "ttl"),
@@ -186,6 +202,9 @@ def _field(name: str, raw: Section, implied: bool) -> Field:
         set=tuple(raw["set"]) if "set" in raw else None,
         regex=raw.get("regex"),
         pii=Pii(raw.get("pii", Pii.KEEP)),
+        max_null_share=_optional(raw, "max_null_share"),
+        unique=bool(raw.get("unique", False)),
+        references=Reference(**raw["references"]) if "references" in raw else None,
     )
 
 

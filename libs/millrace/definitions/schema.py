@@ -14,8 +14,9 @@ Schema = dict[str, Any]
 NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"  # becomes part of Kafka topics: no dots
 IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"  # becomes a name in expressions
 VIEW = r"^[a-z][a-z0-9_]{0,62}@[1-9][0-9]{0,5}$"
+COLUMN = r"^[^,]+$"
 DURATION = r"^[0-9]{1,9}(ms|s|m|h|d)$"
-AGGREGATE = r"^\s*[a-z]+\s*\(.*\)\s*$"
+AGGREGATE = r"^\s*[a-z_]+\s*\(.*\)\s*$"
 
 METRICS = {Task.BINARY: ("auc", "log_loss"), Task.REGRESSION: ("mae", "rmse")}
 BASELINES = ("constant", "linear")
@@ -77,6 +78,11 @@ def _text(description: str, pattern: str = "") -> Schema:
     return {**schema, "pattern": pattern} if pattern else schema
 
 
+def _one_or_more(description: str, pattern: str) -> Schema:
+    several = _list(description, _text("One of them.", pattern), minItems=2, uniqueItems=True) | {"maxItems": 8}
+    return {"description": description, "anyOf": [_text(description, pattern), several]}
+
+
 def _choice(description: str, values: list[str] | tuple[str, ...], default: str = "") -> Schema:
     schema: Schema = {"description": description, "type": "string", "enum": list(values)}
     return {**schema, "default": default} if default else schema
@@ -99,6 +105,14 @@ def _list(description: str, item: Schema, **bounds: Any) -> Schema:
 
 
 def _source() -> Schema:
+    reference = _object(
+        "Each value must have been seen in this field; judged per window, refuses nothing.",
+        {
+            "source": _text("Source of the field.", NAME),
+            "field": _text("Field that holds the known values.", IDENTIFIER),
+        },
+        required=("source", "field"),
+    )
     field = _object(
         "One typed field with its expectations.",
         {
@@ -108,6 +122,15 @@ def _source() -> Schema:
             "set": _list("The only texts allowed.", {"type": "string"}, minItems=1, uniqueItems=True),
             "regex": _text("Regular expression that the whole text must match."),
             "pii": _choice("What happens to a personal value at the door.", [p.value for p in Pii], "keep"),
+            "max_null_share": _number(
+                "Share of a window's events that may lack it; refuses nothing.", minimum=0, exclusiveMaximum=1
+            ),
+            "unique": {
+                "description": "No value comes twice in a window; refuses nothing.",
+                "type": "boolean",
+                "default": False,
+            },
+            "references": reference,
         },
         required=("type",),
     )
@@ -120,6 +143,7 @@ def _source() -> Schema:
             "fields": _named("Fields by name.", IDENTIFIER, field),
             "lateness": _duration("An event this much later than its time is ordinary"),
             "max_future": _duration("An event time beyond the clock by more than this is refused"),
+            "freshness": _duration("The longest silence that is ordinary, seen when a window ends"),
         },
         required=("event_type", "key", "event_time", "fields"),
     )
@@ -150,7 +174,9 @@ def _view() -> Schema:
         "One immutable version of features about one entity: the latest values, or aggregates over windows.",
         {
             "source": _text("The source that feeds it.", NAME),
-            "entity": _text("Field whose value is the entity; a null one is skipped.", IDENTIFIER),
+            "entity": _one_or_more(
+                "Field whose value is the entity, or several fields; a null one is skipped.", IDENTIFIER
+            ),
             "latest": _list(
                 "Fields taken from the newest event.", _text("Field.", IDENTIFIER), minItems=1, uniqueItems=True
             ),
@@ -190,7 +216,10 @@ def _model() -> Schema:
         {
             "view": _text("Name of the view, without version."),
             "columns": _list("Only these columns.", _text("Column.", IDENTIFIER), minItems=1, uniqueItems=True),
-            "through": _text("`view.column` of a view on the predict entity that names this view's entity."),
+            "through": _one_or_more(
+                "`view.column` of a view on the predict entity that names this view's entity; one per field of it.",
+                COLUMN,
+            ),
             "as": _text("Prefix of the inputs' names instead of the view's.", IDENTIFIER),
         },
         required=("view",),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 from millrace.definitions.model import FieldType, Project
 
 from services.feature_store.domain.views import CompiledView
@@ -13,14 +14,14 @@ from services.feature_store.domain.views import CompiledView
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lookup:
-    """One view read by one set of entity keys: the predict entity's, or the values of a column of `through`.
+    """One view read by one set of entity keys: the predict entity's, or the values of its `carriers`: each is a lookup
+    and the place of a column in it, one for each field of the view's entity.
 
     A plan makes each once, so identity is equality.
     """
 
     view: CompiledView
-    through: Lookup | None = None
-    through_column: int = 0
+    carriers: tuple[tuple[Lookup, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,17 @@ class Feature:
     column: int
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The features of one lookup: their places in the answer and their columns in the view, all of them and those of
+    numbers alone; int64."""
+
+    places: np.ndarray
+    columns: np.ndarray
+    numbers: np.ndarray
+    number_columns: np.ndarray
+
+
 @dataclass(frozen=True)
 class InputsPlan:
     """The features of an answer, in order. Round one reads the `direct` lookups, round two the `joined` ones."""
@@ -42,17 +54,36 @@ class InputsPlan:
     @cached_property
     def joined(self) -> tuple[Lookup, ...]:
         """Lookups through another view's value."""
-        return tuple(dict.fromkeys(f.lookup for f in self.features if f.lookup.through))
+        return tuple(dict.fromkeys(f.lookup for f in self.features if f.lookup.carriers))
 
     @cached_property
     def direct(self) -> tuple[Lookup, ...]:
         """Lookups by the predict entity, those that joins go through included."""
-        return tuple(dict.fromkeys(f.lookup.through or f.lookup for f in self.features))
+        needed = [carrier for f in self.features for carrier, _ in f.lookup.carriers or ((f.lookup, 0),)]
+        return tuple(dict.fromkeys(needed))
 
     @cached_property
     def views(self) -> tuple[CompiledView, ...]:
         """Every view involved, once."""
         return tuple({lookup.view.id: lookup.view for lookup in (*self.direct, *self.joined)}.values())
+
+    @cached_property
+    def parts(self) -> dict[Lookup, Part]:
+        """The features, lookup by lookup."""
+        grouped: dict[Lookup, list[tuple[int, Feature]]] = {}
+        for place, feature in enumerate(self.features):
+            grouped.setdefault(feature.lookup, []).append((place, feature))
+        return {lookup: _part(features) for lookup, features in grouped.items()}
+
+    @cached_property
+    def is_text(self) -> np.ndarray:
+        """uint8 per feature, 1 for text."""
+        return np.array([feature.type is FieldType.STRING for feature in self.features], dtype="u1")
+
+    @cached_property
+    def texts(self) -> tuple[Feature, ...]:
+        """The features of text."""
+        return tuple(feature for feature in self.features if feature.type is FieldType.STRING)
 
     @cached_property
     def names(self) -> list[str]:
@@ -65,6 +96,15 @@ class InputsPlan:
         return InputsPlan(tuple(known[name] for name in names))
 
 
+def _part(features: Sequence[tuple[int, Feature]]) -> Part:
+    numbers = [(place, feature) for place, feature in features if feature.type is not FieldType.STRING]
+    pairs = [[(place, feature.column) for place, feature in chosen] for chosen in (features, numbers)]
+    (places, columns), (number_places, number_columns) = (
+        np.array(chosen, dtype=np.int64).reshape(-1, 2).T for chosen in pairs
+    )
+    return Part(places, columns, number_places, number_columns)
+
+
 def plan_inputs(project: Project, views: Mapping[str, CompiledView]) -> InputsPlan:
     """The plan of all model inputs; `views` by name, the newest version of each."""
     direct: dict[str, Lookup] = {}
@@ -73,10 +113,12 @@ def plan_inputs(project: Project, views: Mapping[str, CompiledView]) -> InputsPl
     for item in project.model.inputs:
         view = views[item.view]
         if item.through:
-            name, _, column = item.through.partition(".")
-            carrier = direct.setdefault(name, Lookup(views[name]))
-            place = views[name].view.columns.index(column)
-            lookup = joined.setdefault((item.view, item.through), Lookup(view, carrier, place))
+            carriers = []
+            for carrier in item.carriers:
+                name, _, column = carrier.partition(".")
+                middle = direct.setdefault(name, Lookup(views[name]))
+                carriers.append((middle, views[name].view.columns.index(column)))
+            lookup = joined.setdefault((item.view, item.through), Lookup(view, tuple(carriers)))
         else:
             lookup = direct.setdefault(item.view, Lookup(view))
         features.append(Feature(item.name, item.type, lookup, view.view.columns.index(item.column)))

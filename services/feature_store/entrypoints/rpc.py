@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import grpc
 import numpy as np
-from millrace.definitions.model import FieldType
 from millrace.runtime.errors import Invalid
-from millrace.wire.common.v1 import common_pb2
 from millrace.wire.feature_store.v1 import service_pb2, service_pb2_grpc
 from millrace.wire.labeling.v1 import service_pb2 as labeling_pb2
 
-from services.feature_store.domain.answers import Cells, is_null
-from services.feature_store.domain.inputs import InputsPlan
+from services.feature_store.domain.answers import Judged
+from services.feature_store.domain.inputs import InputsPlan, Lookup
 from services.feature_store.handlers.reads import OnlineReads
 from services.feature_store.handlers.training import Ask, Historian, Moments, Progress, TrainingSets
 from services.feature_store.ports import HistoryReader
@@ -55,7 +53,7 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
         )
         return service_pb2.GetOnlineReply(
             features=answer.plan.names,
-            rows=encode_rows(answer.plan, list(request.entities), answer.cells),
+            columns=encode_columns(answer.plan, answer.judged),
             as_of_us=answer.as_of_us,
         )
 
@@ -70,8 +68,8 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
         moment_us = np.array([key.moment_us for key in request.keys], dtype=np.int64)
         await self._historian.settle(feed, max((key.moment_us for key in request.keys), default=0))
         moments = Moments(entities, moment_us, 0, request.as_happened)
-        cells = await self._historian.cells(feed, plan, moments, self._few, few=True)
-        return service_pb2.GetHistoricalReply(features=plan.names, rows=encode_rows(plan, entities, cells))
+        judged = await self._historian.judged(feed, plan, moments, self._few, few=True)
+        return service_pb2.GetHistoricalReply(features=plan.names, columns=encode_columns(plan, judged))
 
     async def CreateTrainingSet(
         self, request: service_pb2.TrainingSetRequest, context: Context
@@ -93,30 +91,28 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
             raise Invalid(f"at most {self._most_entities} entities in one call, not {count}")
 
 
-def encode_rows(plan: InputsPlan, entities: Sequence[str], cells: Sequence[Cells]) -> list[service_pb2.FeatureRow]:
-    """One row per entity, values in the order of the plan."""
-    columns = [_encoded(feature.type, column) for feature, column in zip(plan.features, cells, strict=True)]
-    if not columns:
-        return [service_pb2.FeatureRow(entity=entity) for entity in entities]
-    return [
-        service_pb2.FeatureRow(entity=entity, values=values)
-        for entity, values in zip(entities, zip(*columns, strict=True), strict=True)
-    ]
-
-
-def _encoded(kind: FieldType, cells: Cells) -> list[service_pb2.FeatureValue]:
-    values, status, ages = cells.values.tolist(), cells.status.tolist(), cells.age_us.tolist()
-    make, value = service_pb2.FeatureValue, common_pb2.Value
-    text = kind is FieldType.STRING
-    encoded = []
-    for v, null, s, age in zip(values, is_null(cells.values).tolist(), status, ages, strict=True):
-        if null:
-            encoded.append(make(status=s, age_us=age))
-        elif text:
-            encoded.append(make(value=value(text=str(v)), status=s, age_us=age))
-        else:
-            encoded.append(make(value=value(number=float(v)), status=s, age_us=age))
-    return encoded
+def encode_columns(plan: InputsPlan, judged: Mapping[Lookup, Judged]) -> service_pb2.FeatureColumns:
+    """All cells of an answer. Taken view by view: for few entities the number of calls is what costs."""
+    size = next((view.status.shape[1] for view in judged.values()), 0)
+    status = np.empty((len(plan.features), size), dtype="u1")
+    age_us = np.empty((len(plan.features), size), dtype="<i8")
+    values = np.empty((len(plan.features), size), dtype="<f8")
+    texts: list[str] = []
+    for lookup, part in plan.parts.items():
+        view = judged[lookup]
+        status[part.places] = view.status[part.columns]
+        age_us[part.places] = view.age_us[part.columns]
+        if len(part.numbers):
+            values[part.numbers] = view.values[part.number_columns].astype(np.float64)  # None becomes NaN
+    for feature in plan.texts:
+        texts.extend("" if value is None else str(value) for value in judged[feature.lookup].values[feature.column])
+    return service_pb2.FeatureColumns(
+        is_text=plan.is_text.tobytes(),
+        numbers=values[plan.is_text == 0].tobytes(),
+        texts=texts,
+        status=status.tobytes(),
+        age_us=age_us.tobytes(),
+    )
 
 
 def _progress(progress: Progress) -> service_pb2.TrainingSetProgress:

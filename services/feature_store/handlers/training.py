@@ -94,7 +94,13 @@ class Historian:
     async def cells(
         self, feed: ProjectFeed, plan: InputsPlan, moments: Moments, reader: HistoryReader, *, few: bool
     ) -> list[Cells]:
-        """One column of cells per feature.
+        """One column of cells per feature; see `judged`."""
+        return assemble(plan, await self.judged(feed, plan, moments, reader, few=few))
+
+    async def judged(
+        self, feed: ProjectFeed, plan: InputsPlan, moments: Moments, reader: HistoryReader, *, few: bool
+    ) -> dict[Lookup, Judged]:
+        """What history says of each lookup of the plan.
 
         With `few` examples history is read by entity key and without a lower bound, so that an old value shows as
         EXPIRED; otherwise by time, as far back as it can matter.
@@ -104,8 +110,8 @@ class Historian:
 
         async def look_up(lookup: Lookup) -> None:
             keys: Sequence[str | None] = moments.entities
-            if lookup.through is not None:
-                keys = join_keys(judged[lookup.through].column(lookup.through_column))
+            if lookup.carriers:
+                keys = join_keys(lookup, judged)
             async with turns:
                 events = await self._events(feed, lookup.view, keys, moments, few=few)
                 reading = await reader.read(lookup.view, list(keys), moments.moment_us, events, moments.as_happened)
@@ -114,7 +120,7 @@ class Historian:
 
         for round_ in (plan.direct, plan.joined):  # a join's keys are values of the first round
             await asyncio.gather(*map(look_up, round_))
-        return assemble(plan, judged)
+        return judged
 
     async def _events(
         self, feed: ProjectFeed, view: CompiledView, keys: Sequence[str | None], moments: Moments, *, few: bool
@@ -126,7 +132,7 @@ class Historian:
             from_us=-FOREVER_US if unbounded else int(moments.moment_us.min()) - lookback_us,
             to_us=int(moments.moment_us.max()) if len(moments.moment_us) else 0,
             visible_to_us=moments.as_of_us or FOREVER_US,
-            entity_field=view.view.entity,
+            entity_fields=view.view.entity_fields,
             entities=tuple(sorted({key for key in keys if key is not None})) if few else None,
         )
         return await self._store.read(source.table, sorted(view.fields), span)

@@ -4,6 +4,7 @@ import asyncio
 
 import grpc
 import pytest
+from millrace.client.columns import read_columns
 from millrace.runtime.doors import grpc_errors
 from millrace.wire.feature_store.v1 import service_pb2, service_pb2_grpc
 
@@ -47,7 +48,7 @@ async def test_values_status_and_age(redis_client):
     assert got["order.customer"] == ["ann", None, "bob", None]
     assert said["order.customer"] == [PRESENT, MISSING, PRESENT, MISSING]
     assert said["order.amount"] == [MISSING, PRESENT, PRESENT, MISSING]
-    assert got["order.express"][0] is True
+    assert got["order.express"][0] == 1.0
     assert got["order.hour"][0] == START_US // HOUR_US % 24
     assert got["habits.payments_1h"] == [3, None, None, None]  # o2 joins through null, bob was never heard of
     assert said["habits.payments_1h"] == [PRESENT, MISSING, MISSING, MISSING]
@@ -58,7 +59,7 @@ async def test_values_status_and_age(redis_client):
     ages = {f.name: c.age_us.tolist() for f, c in zip(answer.plan.features, answer.cells, strict=True)}
     assert ages["order.customer"] == [HOUR_US, -1, HOUR_US, -1]
     assert ages["habits.payments_1h"][0] == 30 * MINUTE_US
-    assert answer.as_of_us == {"order@1": at_us, "habits@1": at_us}
+    assert answer.as_of_us == {"order@1": at_us, "habits@1": at_us, "channel_habits@1": at_us}
 
 
 async def test_values_fall_as_time_passes_without_an_event(redis_client):
@@ -149,7 +150,7 @@ async def test_many_entities_share_one_joined_row(redis_client):
         counting = OnlineReads(CountingStore(world.online, asked), world.store.feeds, world.store.progress)
         answer = await counting.read("shop", [f"o{n}" for n in range(40)], (), 0, 1.0)
     assert values(answer)["habits.payments_3h"] == [1] * 40
-    assert asked == [80, 2]  # 40 orders and one customer, in two partitions
+    assert asked == [80, 10]  # 40 orders; one customer and his four channels, in two partitions
 
 
 class CountingStore:
@@ -175,15 +176,14 @@ async def test_the_door(redis_client):
             await world.publish(order(1, START_US), payment(1, START_US, 7.0), until_us=at_us)
             request = service_pb2.GetOnlineRequest(project="shop", entities=["o1", "o9"], not_before_us=at_us)
             reply = await stub.GetOnline(request, timeout=10)
-            first = dict(zip(reply.features, reply.rows[0].values, strict=True))
-            assert first["order.customer"].value.text == "ann"
-            assert first["order.express"].value.number == 1.0
-            assert first["habits.delay_mean_1h"].value.number == 7.0
-            assert first["habits.delay_mean_1h"].age_us == HOUR_US
-            missing = reply.rows[1].values[0]
-            assert (missing.status, missing.age_us) == (service_pb2.MISSING, -1)
-            assert not missing.HasField("value")
-            assert dict(reply.as_of_us) == {"order@1": at_us, "habits@1": at_us}
+            got = dict(zip(reply.features, read_columns(reply.columns, 2), strict=True))
+            assert got["order.customer"].values == ["ann", None]
+            assert got["order.express"].values == [1.0, None]
+            assert got["habits.delay_mean_1h"].values == [7.0, None]
+            assert got["habits.delay_mean_1h"].ages_us[0] == HOUR_US
+            customer = got["order.customer"]
+            assert (customer.statuses[1], customer.ages_us[1]) == (service_pb2.MISSING, -1)
+            assert dict(reply.as_of_us) == {"order@1": at_us, "habits@1": at_us, "channel_habits@1": at_us}
             request.not_before_us = at_us + HOUR_US
             with pytest.raises(grpc.aio.AioRpcError) as late:
                 await stub.GetOnline(request, timeout=0.2)
