@@ -3,7 +3,7 @@
 RoomError
 ├── UnknownProject   not_found, retry: a definition may be on its way
 ├── UnknownSource    not_found
-├── TooLarge         invalid: one request holds more events than a request may
+├── TooLarge         too_large: one request holds more events, or bytes, than a request may
 ├── LaneFull         exhausted: too much waits for the broker; come back
 ├── ClockHeld        precondition: somebody else drives the clock
 ├── NoSuchLease      precondition: the lease is not, or no longer, the caller's
@@ -14,7 +14,19 @@ RoomError
 
 from __future__ import annotations
 
-from millrace.runtime.errors import Exhausted, Invalid, NotFound, Policy, Precondition, Unavailable
+from millrace.runtime.errors import Exhausted, Invalid, NotFound, Policy, Precondition, TooLarge, Unavailable
+
+__all__ = [
+    "ClockHeld",
+    "ClockMovedBack",
+    "DefinitionOnItsWay",
+    "LaneFull",
+    "NoSuchLease",
+    "TooLarge",
+    "UnknownProject",
+    "UnknownSource",
+    "WallClock",
+]
 
 
 class UnknownProject(NotFound):
@@ -25,10 +37,6 @@ class UnknownProject(NotFound):
 
 class UnknownSource(NotFound):
     """The project declares no source of that name."""
-
-
-class TooLarge(Invalid):
-    """More events in one request, or bytes in one body, than allowed."""
 
 
 class LaneFull(Exhausted):

@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.codec import has_lz4
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
+from millrace.bus.batches import send_packed
 from millrace.bus.errors import BusUnavailable, UnknownTopic
 from millrace.bus.events import MAX_MESSAGE_BYTES, Message
 from millrace.bus.kafka_clients import Ends, KafkaReader, KafkaSubscription, bounded, close_client
@@ -20,8 +21,7 @@ from millrace.bus.ports import TopicSpec
 
 log = logging.getLogger(__name__)
 
-LINGER_MS = 2  # long enough to fill a batch in a busy loop, short enough for a chain of seven rooms
-MAX_BATCH_BYTES = 256 * 1024
+MAX_BATCH_BYTES = 960 * 1024  # below what a broker takes unless told otherwise, also where nothing can be compressed
 REQUEST_TIMEOUT_MS = 10_000
 PUBLISH_MESSAGES = 10_000  # handed over at once; more go in portions
 PUBLISH_DEADLINE_S = 15.0  # per portion; then BusUnavailable, and the caller repeats under the same event ids
@@ -103,19 +103,7 @@ class KafkaBus:
 
     async def _send(self, producer: AIOKafkaProducer, messages: Sequence[Message]) -> None:
         """Hand all over in order, then wait for all acknowledgements at once."""
-        waiting: list[asyncio.Future[Any]] = []
-        for message in messages:
-            event = message.event
-            sent = await producer.send(
-                message.topic,
-                value=event.data,
-                key=message.key,
-                partition=message.partition,
-                headers=event.to_headers(),
-            )
-            sent.add_done_callback(_heard)
-            waiting.append(sent)
-        await asyncio.gather(*waiting)
+        await asyncio.gather(*await send_packed(producer, messages))
 
     async def _connected(self) -> AIOKafkaProducer:
         async with self._connecting:
@@ -123,7 +111,6 @@ class KafkaBus:
                 producer = AIOKafkaProducer(
                     enable_idempotence=True,
                     acks="all",
-                    linger_ms=LINGER_MS,
                     max_batch_size=MAX_BATCH_BYTES,
                     max_request_size=MAX_MESSAGE_BYTES,
                     request_timeout_ms=REQUEST_TIMEOUT_MS,
@@ -172,12 +159,6 @@ class KafkaBus:
             if asyncio.get_running_loop().time() > deadline_s:
                 raise BusUnavailable(f"topics {sorted(names - ready)} have no leader after {CREATED_DEADLINE_S:.0f} s")
             await asyncio.sleep(0.02)
-
-
-def _heard(sent: asyncio.Future[Any]) -> None:
-    """Take note of a failure that nobody awaits any more, so that asyncio does not complain about it."""
-    if not sent.cancelled():
-        sent.exception()
 
 
 def _usable(topic: Mapping[str, Any]) -> bool:

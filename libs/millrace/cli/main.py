@@ -16,6 +16,7 @@ from millrace.cli import (
     models,
     profiles,
     projects,
+    publish,
     replay,
     stack,
 )
@@ -49,7 +50,7 @@ def root(
     """Shared by all commands."""
 
 
-for _commands in (stack.app, projects.app, data.app, replay.app, models.top, events.top, doctor.app):
+for _commands in (stack.app, projects.app, publish.app, data.app, replay.app, models.top, events.top, doctor.app):
     app.add_typer(_commands)
 app.add_typer(models.app, name="models")
 app.add_typer(events.app, name="events")

@@ -6,6 +6,9 @@ ClientError
 ├── SpoolFull        events wait on disk for the platform, and there is no room for more
 ├── SpoolTaken       another producer has the spool's file
 ├── BadRecording     a file of recorded events cannot be read
+├── BadEventFile     a file of events cannot be read
+├── FileChanged      what was published of a file is not what it holds now
+├── JournalTaken     another process publishes the file
 └── NotQuiet         the platform did not come to rest before the deadline
 """
 
@@ -23,11 +26,13 @@ class RoomUnknown(ClientError):
 
 
 class CallFailed(ClientError):
-    """A room answered with an error, or not at all; `code` is gRPC's name for it."""
+    """A room answered with an error, or not at all; `code` is gRPC's name for it, `is_lasting` that the same call would
+    fail again however often it is made."""
 
-    def __init__(self, what: str, error: grpc.aio.AioRpcError) -> None:
+    def __init__(self, what: str, error: grpc.aio.AioRpcError, is_lasting: bool = False) -> None:
         super().__init__(f"{what}: {error.code().name}: {error.details()}")
         self.code = error.code().name
+        self.is_lasting = is_lasting
 
 
 class NotQuiet(ClientError):
@@ -44,3 +49,15 @@ class SpoolTaken(ClientError):
 
 class BadRecording(ClientError):
     """A file of recorded events cannot be read; the text names file and line."""
+
+
+class BadEventFile(ClientError):
+    """A file of events cannot be read; the text names file and line."""
+
+
+class FileChanged(ClientError):
+    """A file was published up to a row, and no longer holds the rows before it."""
+
+
+class JournalTaken(ClientError):
+    """Another process publishes the file."""

@@ -5,32 +5,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 import msgspec
 
+from millrace.client.batching import BATCH_BYTES, BATCH_EVENTS, cut
 from millrace.client.calls import call_with_retries
 from millrace.client.errors import CallFailed
+from millrace.client.pipeline import Pipeline
 from millrace.client.spool import MAX_BYTES, Spool
-from millrace.runtime.channels import open_channel
+from millrace.runtime.channels import open_channel, outgoing_metadata
 from millrace.wire.ingestion.v1 import service_pb2, service_pb2_grpc
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 JsonEvent = bytes | str | Mapping[str, Any] | service_pb2.DataEvent
-BATCH_EVENTS = 500  # about 150 kB of JSON: large enough to hide the round trip, small enough to answer soon
 DEADLINE_S = 60.0
 SPOOL_AFTER_S = 2.0  # with a spool: what the platform has not taken by then goes to the disk
 LONGEST_PAUSE_S = 30.0  # between attempts to hand over what waits on the disk
-_AWAY = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")
-MAX_IN_FLIGHT = 8  # batches of one producer on the way at once; the next `publish` waits
+MAX_IN_FLIGHT = 8  # calls of one producer on the way at once; the next `publish` waits
 
 
 @dataclass(slots=True)
@@ -67,8 +67,8 @@ class PublishResult:
 class Producer:
     """Async producer of one project. Repeats are safe: an event without id gets one derived from its content.
 
-    Batches of one `publish` call go one after the other, so events of one key keep their order; calls for different
-    sources may run at once.
+    Batches of one `publish` call go one behind the other, over one stream where there are several, so events of one key
+    keep their order; calls for different sources may run at once.
 
     With a folder for `spool`, what the platform does not take within `deadline_s` is written to a file there and handed
     over, in its order, when the platform is back, by this producer or by the next one on the same folder: nothing is
@@ -88,7 +88,8 @@ class Producer:
         spool: Path | None = None,
         spool_max_bytes: int = MAX_BYTES,
     ) -> None:
-        self._channel = open_channel(address, token=token)
+        self._channel = open_channel(address, is_bare=True)
+        self._token = token
         self._stub: Any = service_pb2_grpc.IngestionStub(self._channel)
         self._project = project
         self._batch_events = batch_events
@@ -117,18 +118,55 @@ class Producer:
     async def publish(self, source: str, events: Iterable[JsonEvent]) -> PublishResult:
         """Publishes events of one source; waits while too many batches are on the way. Raises CallFailed, SpoolFull."""
         result = PublishResult()
-        waiting = iter(events)
-        while batch := [_data_event(event) for event in islice(waiting, self._batch_events)]:
-            if self.waiting:  # behind those that came before
-                self._put_aside(source, batch, result)
-                continue
-            try:
-                result.add(await self._send(source, batch))
-            except CallFailed as error:
-                if self._spool is None or error.code not in _AWAY:
-                    raise
-                self._put_aside(source, batch, result)
+        batches = self._batches(events)
+        first = next(batches, None)
+        if first is None:
+            return result
+        second = None if self.waiting else next(batches, None)
+        left = iter([first]) if second is None else await self._stream(source, chain((first, second), batches), result)
+        for batch in chain(left, batches):
+            await self._publish(source, batch, result)
         return result
+
+    def _batches(self, events: Iterable[JsonEvent]) -> Iterator[list[service_pb2.DataEvent]]:
+        return cut(map(_data_event, events), _size, self._batch_events, BATCH_BYTES)
+
+    async def _publish(self, source: str, batch: list[service_pb2.DataEvent], result: PublishResult) -> None:
+        """One batch by a call of its own, or onto the disk."""
+        if self.waiting:  # behind those that came before
+            self._put_aside(source, batch, result)
+            return
+        try:
+            result.add(await self._send(source, batch))
+        except CallFailed as error:
+            if self._spool is None or error.is_lasting:
+                raise
+            self._put_aside(source, batch, result)
+
+    async def _stream(
+        self, source: str, batches: Iterator[list[service_pb2.DataEvent]], result: PublishResult
+    ) -> Iterator[list[service_pb2.DataEvent]]:
+        """Many batches over one stream; returns those that nobody took, which then go to the disk."""
+        pipeline = Pipeline(self._what(source), self._open_stream, self._deadline_s)
+        try:
+            async with self._slots:
+                async for reply in pipeline.run(self._request(source, batch) for batch in batches):
+                    result.add(reply)
+        except CallFailed as error:
+            if self._spool is None or error.is_lasting:
+                raise
+            for request in pipeline.unanswered:
+                self._put_aside(source, list(request.events), result)
+        return batches
+
+    def _open_stream(self) -> Any:
+        return self._stub.PublishStream(metadata=outgoing_metadata(self._token))
+
+    def _what(self, source: str) -> str:
+        return f"publish to {self._project}/{source}"
+
+    def _request(self, source: str, batch: list[service_pb2.DataEvent]) -> service_pb2.PublishRequest:
+        return service_pb2.PublishRequest(project=self._project, source=source, events=batch)
 
     async def flush(self, deadline_s: float) -> bool:
         """Whether the platform took everything that waited on the disk, within the deadline."""
@@ -189,11 +227,13 @@ class Producer:
             self.problem, pause_s = "", SPOOL_AFTER_S / 4
 
     async def _send(self, source: str, batch: list[service_pb2.DataEvent]) -> service_pb2.PublishReply:
-        request = service_pb2.PublishRequest(project=self._project, source=source, events=batch)
+        request = self._request(source, batch)
         async with self._slots:
             return await call_with_retries(
-                f"publish to {self._project}/{source}",
-                lambda remaining_s: self._stub.Publish(request, timeout=remaining_s),
+                self._what(source),
+                lambda remaining_s: self._stub.Publish(
+                    request, timeout=remaining_s, metadata=outgoing_metadata(self._token)
+                ),
                 self._deadline_s,
             )
 
@@ -250,6 +290,10 @@ async def producers(address: str, project: str, count: int, **options: Any) -> A
 
 async def _make(address: str, project: str, options: dict[str, Any]) -> Producer:
     return await Producer(address, project, **options).__aenter__()
+
+
+def _size(event: service_pb2.DataEvent) -> int:
+    return len(event.json)
 
 
 def _data_event(event: JsonEvent) -> service_pb2.DataEvent:

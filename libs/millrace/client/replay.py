@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from millrace.client.batching import BATCH_EVENTS
 from millrace.client.calls import call_with_retries
 from millrace.client.errors import CallFailed
-from millrace.client.producer import BATCH_EVENTS, Producer, PublishResult
+from millrace.client.producer import Producer, PublishResult
 from millrace.runtime.channels import open_channel
 from millrace.wire.ingestion.v1 import service_pb2, service_pb2_grpc
 

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 
 from millrace.runtime import auth, trace
 from millrace.runtime.auth import COOKIE, Authenticator
-from millrace.runtime.errors import Exhausted, RoomError, Unauthenticated, Unavailable
+from millrace.runtime.errors import Exhausted, RoomError, TooLarge, Unauthenticated, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,8 @@ STATUS_CODES: dict[str, tuple[grpc.StatusCode, int]] = {
     "invalid": (grpc.StatusCode.INVALID_ARGUMENT, 400),
     "conflict": (grpc.StatusCode.ABORTED, 409),
     "precondition": (grpc.StatusCode.FAILED_PRECONDITION, 409),
+    # As gRPC itself says of a message over its bound. The time to come back is never: as it is, it never fits.
+    "too_large": (grpc.StatusCode.RESOURCE_EXHAUSTED, 413),
     "exhausted": (grpc.StatusCode.RESOURCE_EXHAUSTED, 429),
     "unavailable": (grpc.StatusCode.UNAVAILABLE, 503),
     "deadline": (grpc.StatusCode.DEADLINE_EXCEEDED, 504),
@@ -31,10 +33,12 @@ STATUS_CODES: dict[str, tuple[grpc.StatusCode, int]] = {
     "data_loss": (grpc.StatusCode.DATA_LOSS, 500),
 }
 RETRY_AFTER = "retry-after-ms"
+NEVER_MS = "-1"  # in RETRY_AFTER: not again as it is
 _OPEN_GRPC = "/grpc.health.v1.Health/"
 _OPEN_HTTP = ("/healthz", "/readyz", "/static/")
 
 Scope = MutableMapping[str, Any]
+Enter = Callable[[Any], None]
 Fail = Callable[[grpc.aio.ServicerContext[Any, Any], RoomError], Awaitable[None]]
 
 
@@ -60,20 +64,29 @@ class _Door(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in
     def __init__(self, authenticator: Authenticator, is_informed: Informed) -> None:
         self._authenticator = authenticator
         self._is_informed = is_informed
+        # One per method that is served: to wrap the handler anew for each call took a fifth of a small call's time.
+        self._handlers: dict[str, Any] = {}
 
     async def intercept_service(self, continuation: Callable[..., Awaitable[Any]], details: Any) -> Any:
-        handler = await continuation(details)
-        if handler is None:
-            return None
-        metadata = dict(details.invocation_metadata or ())
+        method = details.method
+        if method not in self._handlers:
+            handler = await continuation(details)
+            if handler is None:
+                return None
+            self._handlers[method] = self._wrapped(handler, method)
+        return self._handlers[method]
 
-        def enter() -> None:
+    def _wrapped(self, handler: Any, method: str) -> Any:
+        is_open = method.startswith(_OPEN_GRPC)
+
+        def enter(context: Any) -> None:
+            metadata = dict(context.invocation_metadata() or ())
             trace.enter(str(metadata.get(trace.HEADER, "")))
-            if not details.method.startswith(_OPEN_GRPC):
+            if not is_open:
                 auth.enter(self._authenticator.identify(str(metadata.get("authorization", ""))))
 
         async def fail(context: grpc.aio.ServicerContext[Any, Any], error: RoomError) -> None:
-            await _abort(context, as_known(error, self._is_informed), details.method)
+            await _abort(context, as_known(error, self._is_informed), method)
 
         return _wrap(handler, enter, fail)
 
@@ -85,7 +98,7 @@ def as_known(error: RoomError, is_informed: Informed) -> RoomError:
     return error
 
 
-def _wrap(handler: Any, enter: Callable[[], None], fail: Fail) -> Any:
+def _wrap(handler: Any, enter: Enter, fail: Fail) -> Any:
     """The same handler behind `enter` and the error map, whatever its streaming kind."""
     if handler.response_streaming:
         inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
@@ -102,10 +115,10 @@ def _wrap(handler: Any, enter: Callable[[], None], fail: Fail) -> Any:
     return make(wrapped, handler.request_deserializer, handler.response_serializer)
 
 
-def _unary(inner: Callable[..., Any], enter: Callable[[], None], fail: Fail) -> Callable[..., Awaitable[Any]]:
+def _unary(inner: Callable[..., Any], enter: Enter, fail: Fail) -> Callable[..., Awaitable[Any]]:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
-            enter()
+            enter(context)
             return await inner(request, context)
         except RoomError as error:
             await fail(context, error)
@@ -113,10 +126,10 @@ def _unary(inner: Callable[..., Any], enter: Callable[[], None], fail: Fail) -> 
     return call
 
 
-def _streaming(inner: Callable[..., Any], enter: Callable[[], None], fail: Fail) -> Callable[..., AsyncIterator[Any]]:
+def _streaming(inner: Callable[..., Any], enter: Enter, fail: Fail) -> Callable[..., AsyncIterator[Any]]:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         try:
-            enter()
+            enter(context)
             replies = inner(request, context)
             if hasattr(replies, "__aiter__"):
                 async for reply in replies:
@@ -132,7 +145,11 @@ def _streaming(inner: Callable[..., Any], enter: Callable[[], None], fail: Fail)
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: RoomError, method: str) -> None:
     status = STATUS_CODES.get(error.code, (grpc.StatusCode.INTERNAL, 500))[0]
     _report(error, method)
-    trailing = ((RETRY_AFTER, str(error.retry_after_ms)),) if isinstance(error, Exhausted) else ()
+    trailing: tuple[tuple[str, str], ...] = ()
+    if isinstance(error, Exhausted):
+        trailing = ((RETRY_AFTER, str(error.retry_after_ms)),)
+    elif isinstance(error, TooLarge):
+        trailing = ((RETRY_AFTER, NEVER_MS),)
     await context.abort(status, str(error), trailing)
 
 

@@ -3,6 +3,7 @@
 RoomError
 ├── NotFound          not_found
 ├── Invalid           invalid
+│   └── TooLarge      too_large       (more in one request than a door takes: cut it)
 ├── Conflict          conflict        (somebody was faster: read again and retry)
 ├── Precondition      precondition    (the state does not allow it)
 ├── Exhausted         exhausted       (bounded: come back after `retry_after_ms`)
@@ -51,6 +52,12 @@ class Invalid(RoomError):
     """The request can never succeed as it is."""
 
     code = "invalid"
+
+
+class TooLarge(Invalid):
+    """More in one request than a door takes: it fits once it is cut, which the text says how to do."""
+
+    code = "too_large"
 
 
 class Conflict(RoomError):

@@ -17,4 +17,4 @@ def current() -> str:
 
 def enter(value: str) -> None:
     """Make `value` the current traceparent of this task; a malformed one counts as none."""
-    _current.set(value if _PATTERN.fullmatch(value) else "")
+    _current.set(value if value and _PATTERN.fullmatch(value) else "")

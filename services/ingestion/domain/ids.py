@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 
 class RecentIds:
     """The last `capacity` ids of one source, oldest forgotten first."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._ids: dict[str, None] = {}
+        self._ids: set[str] = set()
+        # Beside the set, because the first key of a dict that is emptied from its front is looked for past every
+        # place that was: in a full window of 100,000 that took longer than everything else done for an event.
+        self._order: deque[str] = deque()
 
     def __contains__(self, event_id: str) -> bool:
         return event_id in self._ids
@@ -18,6 +23,9 @@ class RecentIds:
 
     def add(self, event_id: str) -> None:
         """Remembers an id."""
-        self._ids[event_id] = None
-        if len(self._ids) > self._capacity:
-            del self._ids[next(iter(self._ids))]
+        if event_id in self._ids:
+            return
+        self._ids.add(event_id)
+        self._order.append(event_id)
+        if len(self._order) > self._capacity:
+            self._ids.discard(self._order.popleft())

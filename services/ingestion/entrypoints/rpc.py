@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from typing import Any
 
 from millrace.runtime import auth, trace
@@ -14,10 +15,11 @@ from services.ingestion.entrypoints.profiles import profile_reply
 from services.ingestion.handlers.clocks import Origin
 from services.ingestion.handlers.docs import DataDocs
 from services.ingestion.handlers.judge import Incoming
-from services.ingestion.handlers.lanes import ACCEPTED, DUPLICATE, QUARANTINED, Outcome
+from services.ingestion.handlers.lanes import ACCEPTED, DUPLICATE, QUARANTINED, Flow, Outcome
 from services.ingestion.handlers.plane import Ingestion
 from services.ingestion.ports import ClockRow
 
+STREAM_REQUESTS = 4  # of one stream on the way at once: the next is judged while the broker has this one
 _OUTCOMES = {
     ACCEPTED: service_pb2.Verdict.ACCEPTED,
     DUPLICATE: service_pb2.Verdict.DUPLICATE,
@@ -41,9 +43,36 @@ class IngestionService(service_pb2_grpc.IngestionServicer):
     async def PublishStream(
         self, request_iterator: AsyncIterator[service_pb2.PublishRequest], context: Any
     ) -> AsyncIterator[service_pb2.PublishReply]:
-        """A reply per request, in order."""
-        async for request in request_iterator:
-            yield await self.Publish(request, context)
+        """A reply per request, in order; a few requests are on the way at once."""
+        auth.require("producer")
+        room = asyncio.Semaphore(STREAM_REQUESTS)
+        answers: asyncio.Queue[Awaitable[list[Outcome]] | None] = asyncio.Queue()
+        taking = asyncio.create_task(self._take(request_iterator, room, answers))
+        try:
+            while (answer := await answers.get()) is not None:
+                reply = to_reply(await answer)
+                room.release()
+                yield reply
+            await taking
+        finally:
+            taking.cancel()
+            await asyncio.wait([taking])
+
+    async def _take(
+        self,
+        requests: AsyncIterator[service_pb2.PublishRequest],
+        room: asyncio.Semaphore,
+        answers: asyncio.Queue[Awaitable[list[Outcome]] | None],
+    ) -> None:
+        """Begins one request after the other; None follows the last one, also where one could not begin."""
+        flow = Flow()
+        try:
+            async for request in requests:
+                await room.acquire()
+                events = _incoming(request.events, request.schema_version)
+                answers.put_nowait(await self._plane.begin(request.project, request.source, events, origin(), flow))
+        finally:
+            answers.put_nowait(None)
 
     async def AcquireClock(self, request: service_pb2.AcquireClockRequest, context: Any) -> service_pb2.ClockLease:
         """The lease."""
@@ -84,7 +113,7 @@ def origin() -> Origin:
 def to_reply(outcomes: Sequence[Outcome]) -> service_pb2.PublishReply:
     """Counts, and a verdict for each event that was not plainly accepted."""
     reply = service_pb2.PublishReply()
-    for outcome in outcomes:
+    for index, outcome in enumerate(outcomes):
         if outcome.kind == ACCEPTED:
             reply.accepted += 1
             continue
@@ -92,7 +121,8 @@ def to_reply(outcomes: Sequence[Outcome]) -> service_pb2.PublishReply:
             reply.duplicates += 1
         else:
             reply.quarantined += 1
-        reply.verdicts.add(id=outcome.id, outcome=_OUTCOMES[outcome.kind], field=outcome.field, reason=outcome.reason)
+        kind = _OUTCOMES[outcome.kind]
+        reply.verdicts.add(id=outcome.id, outcome=kind, field=outcome.field, reason=outcome.reason, index=index)
     return reply
 
 

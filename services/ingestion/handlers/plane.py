@@ -21,7 +21,16 @@ from services.ingestion.errors import TooLarge, UnknownProject, WallClock
 from services.ingestion.handlers import messages
 from services.ingestion.handlers.clocks import ClockDesk, Origin, open_windows, publish_closed_windows
 from services.ingestion.handlers.judge import MAX_ID_CHARACTERS, Incoming, Judged, content_id, judge, misnamed
-from services.ingestion.handlers.lanes import QUARANTINED, Count, CountFindings, Lane, Outcome, no_count, no_findings
+from services.ingestion.handlers.lanes import (
+    QUARANTINED,
+    Count,
+    CountFindings,
+    Flow,
+    Lane,
+    Outcome,
+    no_count,
+    no_findings,
+)
 from services.ingestion.handlers.notes import Notes
 from services.ingestion.handlers.versions import VersionDesk
 from services.ingestion.ports import ClockRow, Ledger, Tails
@@ -141,16 +150,38 @@ class Ingestion:
 
         Raises UnknownProject, TooLarge, LaneFull, DefinitionOnItsWay, BusUnavailable.
         """
+        return await (await self.begin(project, source, events, origin))
+
+    async def begin(
+        self,
+        project: str,
+        source: str,
+        events: Sequence[Incoming],
+        origin: Origin = ("", ""),
+        flow: Flow | None = None,
+    ) -> asyncio.Future[list[Outcome]]:
+        """As `publish`, answered later: when this returns, what is begun next for the same source comes behind it.
+        After a failure in the same `flow` nothing more of it is appended."""
         self._require_bounded(len(events))
         clock = self._clock_of(project)
         self.busy_requests += 1
         try:
             lane = self._lanes[project].get(source)
             if lane is None:
-                return await self._refuse_unknown_source(project, source, events, origin)
-            return await lane.append(await self._judge_all(project, lane.contract, clock, events), origin)
-        finally:
+                refusing = self._refuse_unknown_source(project, source, events, origin)
+                answer: asyncio.Future[list[Outcome]] = asyncio.ensure_future(refusing)
+            else:
+                answer = lane.submit(await self._judge_all(project, lane.contract, clock, events), origin, flow)
+        except BaseException:
             self.busy_requests -= 1
+            raise
+        answer.add_done_callback(self._answered)
+        return answer
+
+    def _answered(self, answer: asyncio.Future[list[Outcome]]) -> None:
+        self.busy_requests -= 1
+        if not answer.cancelled():
+            answer.exception()  # whoever asked may have gone away
 
     async def play(
         self,
@@ -185,7 +216,8 @@ class Ingestion:
 
     def _require_bounded(self, events: int) -> None:
         if events > self._limits.max_request_events:
-            raise TooLarge(f"{events} events in one request; {self._limits.max_request_events} are allowed")
+            most = self._limits.max_request_events
+            raise TooLarge(f"{events} events in one request; {most} are allowed: cut it into several")
 
     async def acquire_clock(self, project: str, holder: str, ttl_ms: int) -> ClockRow:
         """The lease on a replayed project's clock. Raises UnknownProject, WallClock, ClockHeld."""

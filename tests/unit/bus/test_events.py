@@ -1,6 +1,7 @@
 """Events, headers, ids."""
 
 import uuid
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -95,3 +96,9 @@ def test_new_ids_differ_and_sort_by_time() -> None:
 
 def test_event_types() -> None:
     assert event_type("labeling", "label", "matured") == "millrace.labeling.label.matured.v1"
+
+
+@given(st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999))
+def test_every_time_is_written_as_datetime_writes_it(time_us: int) -> None:
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time_us)
+    assert format_time(time_us) == moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -49,6 +49,8 @@ class FakeRooms:
         wire = import_module(f"millrace.wire.{room}.v1.service_pb2_grpc")
         base = getattr(wire, f"{title}Servicer")
         methods = {name: self._answer(f"{title}.{name}") for name in vars(base) if name[0].isupper()}
+        if "PublishStream" in methods:
+            methods["PublishStream"] = self._answer_stream("Ingestion.Publish")
         getattr(wire, f"add_{title}Servicer_to_server")(type("Fake", (base,), methods)(), server)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
@@ -76,6 +78,16 @@ class FakeRooms:
             except Refused as refused:
                 context.set_trailing_metadata(refused.trailing)
                 context.abort(refused.code, refused.text)
+
+        return call
+
+    def _answer_stream(self, name: str) -> Callable[[Any, Any, Any], Any]:
+        """Each request of a stream as if it were a call of its own."""
+        answer = self._answer(name)
+
+        def call(_: Any, requests: Any, context: grpc.ServicerContext) -> Any:
+            for request in requests:
+                yield answer(_, request, context)
 
         return call
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
-from millrace.cli.data import _cell
+from millrace.client.files import cell_value
 from millrace.wire.inference.v1 import service_pb2 as inference_wire
 from millrace.wire.ingestion.v1 import service_pb2 as ingestion_wire
 
@@ -25,7 +25,7 @@ def test_lines_go_out_in_bounded_batches(rooms: FakeRooms, millrace: Run, tmp_pa
     file.write_text("".join(f'{{"n": {n}}}\n\n' for n in range(1201)))
     rooms.on["Ingestion.Publish"] = accept_all
     result = millrace("publish", "pumps", "readings", str(file))
-    assert (result.exit_code, result.stdout) == (0, "1201 accepted, 0 duplicates, 0 quarantined\n")
+    assert (result.exit_code, result.stdout) == (0, "1,201 rows: 1,201 accepted, 0 duplicates, 0 quarantined\n")
     requests = rooms.asked("Ingestion.Publish")
     assert [len(request.events) for request in requests] == [500, 500, 201]
     assert json.loads(requests[2].events[-1].json) == {"n": 1200}
@@ -38,10 +38,12 @@ def test_quarantine_is_shown_and_fails_unless_allowed(rooms: FakeRooms, millrace
     rooms.on["Ingestion.Publish"] = lambda _: ingestion_wire.PublishReply(accepted=1, quarantined=1, verdicts=[verdict])
     result = millrace("publish", "pumps", "readings", "-", text='{"speed": -5}\n{"speed": 5}\n')
     assert result.exit_code == 1
-    assert "quarantined e1: speed: -5 is below 0" in result.stderr
+    assert "quarantined row 1 (e1): speed: -5 is below 0" in result.stderr
     allowed = millrace("publish", "pumps", "readings", "-", "--allow-quarantine", "--json", text="{}")
     assert allowed.exit_code == 0
-    assert json.loads(allowed.stdout)["verdicts"] == [{"id": "e1", "field": "speed", "reason": "-5 is below 0"}]
+    assert json.loads(allowed.stdout)["verdicts"] == [
+        {"row": 1, "id": "e1", "field": "speed", "reason": "-5 is below 0"}
+    ]
 
 
 def test_a_full_room_is_asked_again_when_it_says(rooms: FakeRooms, millrace: Run) -> None:
@@ -70,7 +72,10 @@ def test_a_refusal_is_one_line(rooms: FakeRooms, millrace: Run) -> None:
 
     rooms.on["Ingestion.Publish"] = refuse
     result = millrace("publish", "pumps", "tremors", "-", text="{}")
-    assert (result.exit_code, result.stderr) == (1, "error: ingestion: no source tremors in pumps\n")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "error: publish to pumps/tremors: NOT_FOUND: no source tremors in pumps\n",
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,7 +93,7 @@ def test_a_refusal_is_one_line(rooms: FakeRooms, millrace: Run) -> None:
     ],
 )
 def test_csv_cells_take_their_declared_type(text: str, kind: str, value: Any) -> None:
-    assert _cell(text, kind) == value
+    assert cell_value(text, kind) == value
 
 
 def test_predict_answers_in_order_with_moment_and_columns(rooms: FakeRooms, millrace: Run) -> None:

@@ -12,8 +12,9 @@ from cloudevents.core.bindings.http import to_binary_event, to_structured_event
 from cloudevents.core.v1.event import CloudEvent
 from millrace.bus.events import Event, Message
 from millrace.bus.memory import MemoryBroker, MemoryBus
+from millrace.client.batching import BATCH_EVENTS
 from millrace.client.errors import CallFailed
-from millrace.client.producer import BATCH_EVENTS, Producer, SyncProducer
+from millrace.client.producer import Producer, SyncProducer
 from millrace.client.replay import Pace, Replay
 from millrace.definitions.canonical import to_canonical_json
 from millrace.definitions.model import Clock
@@ -213,7 +214,7 @@ async def test_bodies_are_bounded(tmp_path):
     async with running(tmp_path, max_body_bytes=1024, max_file_bytes=1024) as room, httpx.AsyncClient() as client:
         for path in ("events", "files?format=csv"):
             answer = await client.post(f"{room.http}/v1/live/readings/{path}", content=b"x" * 2000)
-            assert answer.status_code == 400 and "larger" in answer.json()["error"]
+            assert answer.status_code == 413 and "larger" in answer.json()["error"]
 
 
 async def test_raw_topics_go_through_the_same_contract(room):

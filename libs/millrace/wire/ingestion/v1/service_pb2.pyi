@@ -34,7 +34,7 @@ class PublishRequest(_message.Message):
     def __init__(self, project: _Optional[str] = ..., source: _Optional[str] = ..., events: _Optional[_Iterable[_Union[DataEvent, _Mapping]]] = ..., schema_version: _Optional[int] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("id", "outcome", "field", "reason")
+    __slots__ = ("id", "outcome", "field", "reason", "index")
     class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         OUTCOME_UNSPECIFIED: _ClassVar[Verdict.Outcome]
@@ -49,11 +49,13 @@ class Verdict(_message.Message):
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     FIELD_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
     id: str
     outcome: Verdict.Outcome
     field: str
     reason: str
-    def __init__(self, id: _Optional[str] = ..., outcome: _Optional[_Union[Verdict.Outcome, str]] = ..., field: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    index: int
+    def __init__(self, id: _Optional[str] = ..., outcome: _Optional[_Union[Verdict.Outcome, str]] = ..., field: _Optional[str] = ..., reason: _Optional[str] = ..., index: _Optional[int] = ...) -> None: ...
 
 class PublishReply(_message.Message):
     __slots__ = ("accepted", "duplicates", "quarantined", "verdicts")

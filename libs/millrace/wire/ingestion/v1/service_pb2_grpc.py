@@ -80,7 +80,8 @@ class IngestionServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PublishStream(self, request_iterator, context):
-        """The same, for bulk: one reply per request, in order.
+        """The same, for bulk: one reply per request, in order. Some requests are on the way at once; after one that failed
+        none of those behind it is appended, and the stream ends with its status.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
