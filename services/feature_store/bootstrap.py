@@ -119,6 +119,7 @@ def join(room: RoomProcess, store: FeatureStore, definitions: DefinitionBook) ->
     status.watermarks(store.watermarks_us)
     _report(status, "online", store.consumers.online)
     _report(status, "history", store.consumers.history)
+    status.reports(store.consumers.history)
 
 
 def _report(status: StatusBoard, name: str, worker: Worker) -> None:

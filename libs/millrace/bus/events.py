@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -142,9 +142,21 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Earlier:
+    """What is known of a record that came back: where it was at first, and what was tried. -1 and 0: not known."""
+
+    partition: int = -1
+    offset: int = -1
+    attempts: int = 0
+    first_failed_us: int = 0
+    delays: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """What was read. A record handed back through a retry topic names its first topic in `topic` and the topic
-    that it was read from in `via`; `partition` and `offset` are those of the topic it was read from."""
+    that it was read from in `via`; `partition` and `offset` are those of the topic it was read from, and `earlier`
+    says where it was at first."""
 
     topic: str
     partition: int
@@ -154,6 +166,7 @@ class Record:
     data: bytes
     timestamp_ms: int
     via: str = ""
+    earlier: Earlier | None = None
     _event: list[Event] = field(default_factory=list, repr=False, compare=False)
 
     @property
@@ -163,6 +176,18 @@ class Record:
         if not self._event:
             self._event.append(self._decode())
         return self._event[0]
+
+    @property
+    def first_place(self) -> tuple[str, int, int]:
+        """Topic, partition and offset where the record was at first, as far as is known."""
+        if self.earlier is None or self.earlier.offset < 0:
+            return self.topic, self.partition, self.offset
+        return self.topic, self.earlier.partition, self.earlier.offset
+
+    @property
+    def size_bytes(self) -> int:
+        """Payload and key; headers are small, and counting them would cost more than it tells."""
+        return len(self.data) + len(self.key or b"")
 
     @property
     def position_topic(self) -> str:
@@ -179,7 +204,7 @@ class Record:
     def _decode(self) -> Event:
         if any(name.startswith("ce_") for name, _ in self.headers):
             return Event.from_headers(self.headers, self.data)
-        coordinates = f"{self.topic}:{self.partition}:{self.offset}"
+        coordinates = ":".join(map(str, self.first_place))
         extensions = {name: value.decode(errors="replace") for name, value in self.headers}
         return Event(
             id=coordinates,
@@ -214,3 +239,13 @@ class Batch:
     def cut(self, start: int, stop: int) -> Batch:
         """The records `[start:stop]` as a batch of their own."""
         return replace(self, records=self.records[start:stop])
+
+    def portions(self, max_bytes: int) -> Iterator[Batch]:
+        """The batch in order, in parts of at most `max_bytes`; a record larger than that comes alone."""
+        start = size = 0
+        for index, record in enumerate(self.records):
+            if index > start and size + record.size_bytes > max_bytes:
+                yield self.cut(start, index)
+                start, size = index, 0
+            size += record.size_bytes
+        yield self.cut(start, len(self.records)) if start else self
