@@ -124,7 +124,7 @@ def _known(room: str) -> str:
 def _read(home: Path, rooms: list[str], limit: int) -> list[tuple[int, Any]]:
     """(offset in the dead-letter topic, DeadLetter), at most `limit` of the newest."""
     from millrace.bus.topics import deadletter_topic
-    from millrace.cli.places import require_kafka
+    from millrace.cli.places import kafka_client
     from millrace.cli.topics import read_last
     from millrace.wire.common.v1 import common_pb2
 
@@ -134,7 +134,7 @@ def _read(home: Path, rooms: list[str], limit: int) -> list[tuple[int, Any]]:
         letters.append((record.offset, common_pb2.DeadLetter.FromString(record.value or b"")))
 
     topics = [deadletter_topic(room) for room in rooms]
-    asyncio.run(read_last(require_kafka(home), topics, limit, keep, follow=False))
+    asyncio.run(read_last(kafka_client(home), topics, limit, keep, follow=False))
     return letters
 
 
@@ -151,11 +151,11 @@ async def _hand_back(home: Path, room: str, letters: list[tuple[int, Any]], acto
 
     from millrace.bus.delays import handing_back
     from millrace.bus.topics import retry_topic
-    from millrace.cli.places import require_kafka
+    from millrace.cli.places import kafka_client
     from millrace.cli.topics import quiet
 
     quiet()
-    producer = AIOKafkaProducer(bootstrap_servers=require_kafka(home), acks="all", enable_idempotence=True)
+    producer = AIOKafkaProducer(**kafka_client(home), acks="all", enable_idempotence=True)
     try:
         await producer.start()
         for _, letter in letters:
