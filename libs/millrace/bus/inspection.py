@@ -92,7 +92,14 @@ class Inspection:
             await consumer.stop()
         now_ms = time.time_ns() // 1_000_000
         return [
-            GroupLag(group, *place, at, ends[place], _age_s(now_ms, at, ends[place], oldest_ms.get((place, at))))
+            GroupLag(
+                group,
+                place.topic,
+                place.partition,
+                at,
+                ends[place],
+                _age_s(now_ms, at, ends[place], oldest_ms.get((place, at))),
+            )
             for (group, place), at in sorted(committed.items())
         ]
 
