@@ -13,6 +13,7 @@ from millrace.definitions.model import FieldType
 
 from services.feature_store.domain.answers import Reading
 from services.feature_store.domain.online import Decoded
+from services.feature_store.domain.shadow import Difference
 from services.feature_store.domain.values import Position
 from services.feature_store.domain.views import CompiledView
 
@@ -148,4 +149,30 @@ class HistoryReader(Protocol):
         self, view: CompiledView, keys: list[str | None], moments_us: np.ndarray, events: pa.Table, as_happened: bool
     ) -> Reading:
         """The view at each (key, moment), from `events` as `HistoryStore.read` gives them. Raises Unavailable."""
+        ...
+
+
+class ShadowRowStore(Protocol):
+    """Online rows of a shadow beside the live ones."""
+
+    async def compare(
+        self, project: str, sources: Sequence[str], patiently: bool, looked_at: Callable[[int], None]
+    ) -> list[Difference]:
+        """One difference per view; `patiently` waits until both stand at one offset. Raises StoreUnavailable."""
+        ...
+
+    async def drop(self) -> None:
+        """Delete all that is the shadow's. Raises StoreUnavailable."""
+        ...
+
+
+class ShadowTableStore(Protocol):
+    """History rows of a shadow beside the live ones."""
+
+    async def compare(self, table: Table, spans: Mapping[int, tuple[int, int]]) -> Difference:
+        """Of the offsets `[start, end)` by partition. Raises StoreUnavailable."""
+        ...
+
+    async def drop(self) -> None:
+        """Delete all that is the shadow's. Raises StoreUnavailable."""
         ...

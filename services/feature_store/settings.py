@@ -43,3 +43,9 @@ class Settings(RoomSettings):
         50_000, ROOM, "snapshot_chunk_rows", "Rows of one snapshot object: bounds what a reader holds.", ge=1
     )
     most_entities: int = knob(1_000, ROOM, "most_entities", "Entities that one online read may name.", ge=1)
+    shadow_file: str = knob(
+        "",
+        ROOM,
+        "shadow_file",
+        "Plan of a replay into a namespace of its own, which `millrace shadow` writes; the room ends when it is done.",
+    )

@@ -103,6 +103,11 @@ class Inspection:
             for (group, place), at in sorted(committed.items())
         ]
 
+    async def remove(self, topics: Sequence[str]) -> None:
+        """Delete topics."""
+        async with self._admin() as admin:
+            await bounded(admin.delete_topics(list(topics)), "deleting topics")
+
     @asynccontextmanager
     async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
         admin = AIOKafkaAdminClient(**self._client)

@@ -32,12 +32,14 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class ShadowPlan:
-    """What is replayed, and under which name. With `follows` a consumer goes on after the end, as the live one does."""
+    """What is replayed, and under which name. With `follows` a consumer goes on after the end, as the live one does;
+    with `keeps` the shadow's keys and tables stay for somebody to look at."""
 
     name: str
     project: str
     ranges: Mapping[TopicPartition, Range]
     follows: bool = False
+    keeps: bool = False
 
     @property
     def topics(self) -> frozenset[str]:
@@ -65,7 +67,8 @@ class ShadowPlan:
     def to_json(self) -> str:
         """As `from_json` reads it."""
         ranges = [[*place, span.begin, span.start, span.end] for place, span in sorted(self.ranges.items())]
-        return json.dumps({"name": self.name, "project": self.project, "follows": self.follows, "ranges": ranges})
+        known = {"name": self.name, "project": self.project, "follows": self.follows, "keeps": self.keeps}
+        return json.dumps({**known, "ranges": ranges})
 
     @classmethod
     def from_json(cls, text: str) -> ShadowPlan:
@@ -73,7 +76,13 @@ class ShadowPlan:
         try:
             content: dict[str, Any] = json.loads(text)
             ranges = {(str(t), int(p)): Range(int(b), int(s), int(e)) for t, p, b, s, e in content["ranges"]}
-            plan = cls(checked_name(content["name"]), content["project"], ranges, bool(content["follows"]))
+            plan = cls(
+                checked_name(content["name"]),
+                str(content["project"]),
+                ranges,
+                follows=bool(content["follows"]),
+                keeps=bool(content.get("keeps", False)),
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(f"this is no plan of a shadow: {type(error).__name__}: {error}") from error
         return plan

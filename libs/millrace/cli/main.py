@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from millrace.cli import data, deadletters, doctor, events, features, models, projects, replay, stack, topic_commands
+from millrace.cli import (
+    data,
+    deadletters,
+    doctor,
+    events,
+    features,
+    models,
+    projects,
+    replay,
+    shadow,
+    stack,
+    topic_commands,
+)
 from millrace.cli.errors import OneLineGroup
 
 app = typer.Typer(
@@ -37,7 +49,7 @@ def root(
     """Shared by all commands."""
 
 
-for _commands in (stack.app, projects.app, data.app, replay.app, models.top, events.top, doctor.app):
+for _commands in (stack.app, projects.app, data.app, replay.app, shadow.app, models.top, events.top, doctor.app):
     app.add_typer(_commands)
 app.add_typer(models.app, name="models")
 app.add_typer(events.app, name="events")
