@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -22,12 +23,15 @@ from millrace.cli.options import DEFAULT_HOME, AsJson, Home, Project, time_of
 
 if TYPE_CHECKING:
     from millrace.bus.shadow import ShadowPlan
+    from millrace.definitions.model import Project as DeclaredProject
+    from millrace.runtime.definitions import Definition
 
 app = typer.Typer()
 
 ROOM = "feature_store"
 LOOK_AGAIN_S = 0.2
 STOP_GRACE_S = 60.0
+READ_DEADLINE_S = 30.0
 DROP_S = 600.0
 
 
@@ -51,7 +55,8 @@ def shadow(
     The feature store as it is installed here reads the range again, in a group of its own, into online rows and history
     tables of its own; the live room goes on. History is compared by event in the range. Online rows hold all that went
     before, so they are compared only when the range begins with the log; without --to the shadow follows the live room
-    until both stand at one offset. Exit status 1 when something differs.
+    until both stand at one offset. What was kept goes when a shadow of that name is run without --keep. Exit status 1
+    when something differs.
 
     Examples:
 
@@ -104,11 +109,10 @@ def _plan(
     from millrace.bus.ranges import choose_ranges
     from millrace.bus.shadow import ShadowPlan, checked_name
     from millrace.bus.topics import data_topic
-    from millrace.cli.remote import definition
     from millrace.cli.topic_commands import ask
     from millrace.runtime.errors import ConfigurationError
 
-    running = definition(home, project)
+    running = _definition(home, project)
     fed = [one.name for one in running.sources if running.views_of(one.name)]
     unknown = [one for one in sources if one not in fed]
     if unknown:
@@ -126,6 +130,37 @@ def _plan(
     except ConfigurationError as error:
         raise CliError(str(error)) from error
     return ShadowPlan(chosen, project, ranges, follows=end[0] == "all", keeps=keep)
+
+
+def _definition(home: Path, project: str) -> DeclaredProject:
+    """As last published: the shadow's room reads it in the same place. CliError when there is none."""
+    from millrace.bus.errors import BusUnavailable, NotReady
+    from millrace.bus.kafka import KafkaBus
+    from millrace.cli.topics import quiet
+    from millrace.runtime.definitions import DefinitionBook
+
+    quiet()
+    bootstrap, security = places.require_kafka(home), places.kafka_security()
+
+    async def read() -> dict[str, Definition]:
+        bus = KafkaBus(bootstrap, "millrace-cli", security)
+        book = DefinitionBook(bus)
+        following = asyncio.ensure_future(book.run())
+        try:
+            await book.wait_ready(READ_DEADLINE_S)
+            return dict(book.projects)
+        finally:
+            following.cancel()
+            await asyncio.wait([following])
+            await bus.stop()
+
+    try:
+        known = asyncio.run(read())
+    except (BusUnavailable, NotReady) as error:
+        raise CliError(f"Kafka at {bootstrap} did not give the definitions: {error}") from error
+    if project not in known:
+        raise CliError(f"no project {project} (there are: {', '.join(sorted(known)) or 'none'})")
+    return known[project].project
 
 
 def _run(home: Path, folder: Path, plan: ShadowPlan) -> dict[str, Any]:
