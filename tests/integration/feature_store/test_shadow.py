@@ -12,6 +12,7 @@ from typing import Any
 
 import clickhouse_connect
 import grpc
+import httpx
 import numpy as np
 import pytest
 import redis
@@ -50,7 +51,8 @@ class Live:
 
     def table(self, source: str) -> str:
         (row,) = self.clickhouse.query(
-            f"SELECT name FROM feature_store.history_tables FINAL WHERE project = '{self.project}' AND source = '{source}'"
+            "SELECT name FROM feature_store.history_tables FINAL"
+            f" WHERE project = '{self.project}' AND source = '{source}'"
         ).result_rows
         return f"feature_store.`{row[0]}`"
 
@@ -70,6 +72,7 @@ async def live(stack: RunningStack, tmp_path) -> Iterator[Live]:
             await bus.publish(beats(project.name, START_US + step * 30 * MINUTE_US))
         await bus.stop()
         await settled(process.address, project.name, START_US + SLICES * 30 * MINUTE_US)
+        await figures(process.address, project.name)
         yield Live(
             project.name,
             env,
@@ -91,6 +94,21 @@ async def settled(address: str, project: str, at_us: int) -> None:
         await until(all_in, 60, what="the live room is at rest")
 
 
+async def figures(address: str, project: str) -> None:
+    """Both groups of the room say on /metrics how each partition stands."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        http = (await common_pb2_grpc.RoomStub(channel).Describe(common_pb2.DescribeRequest())).http_address
+    async with httpx.AsyncClient() as client:
+        lines = (await client.get(f"http://{http}/metrics")).text.splitlines()
+    found = dict(line.rsplit(" ", 1) for line in lines if line.startswith("millrace_consumer_"))
+    for group in ("feature_store.online", "feature_store.history"):
+        place = f'group="{group}",partition="1",room="feature_store",topic="data.{project}.orders"'
+        assert float(found[f"millrace_consumer_lag_records{{{place}}}"]) == 0
+        assert float(found[f"millrace_consumer_oldest_seconds{{{place}}}"]) == 0
+        topic = f'group="{group}",room="feature_store",topic="data.{project}.orders"'
+        assert float(found[f"millrace_consumer_handled_total{{{topic}}}"]) > 50
+
+
 def by_source(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {row["what"].split()[0]: row for row in rows}
 
@@ -109,6 +127,8 @@ async def test_the_same_code_over_the_same_log_gives_the_same_and_leaves_nothing
     assert not list(live.redis.scan_iter(match="millrace.shadow.*"))
     databases = {row[0] for row in live.clickhouse.query("SELECT name FROM system.databases").result_rows}
     assert not [name for name in databases if "shadow" in name]
+    await ranges(live)
+    await refusals(live)
 
 
 async def test_what_differs_is_counted_and_shown(live: Live) -> None:
@@ -141,7 +161,8 @@ async def test_what_differs_is_counted_and_shown(live: Live) -> None:
     assert any(f"from byte {len(value) - 1} on" in text for text in told)
 
 
-async def test_a_range_by_offset_and_by_visible_time(live: Live) -> None:
+async def ranges(live: Live) -> None:
+    """By offset, by visible time, kept and removed."""
     found = await live.shadow("--source", "orders", "--from", "5", "--to", "12")
     assert found["records"] == 14  # seven offsets of each of two partitions, heartbeats among them
     (orders,) = found["history"]
@@ -165,7 +186,8 @@ async def test_a_range_by_offset_and_by_visible_time(live: Live) -> None:
     assert not live.redis_keys("millrace.shadow.hours")
 
 
-async def test_what_cannot_be_replayed_is_named(live: Live) -> None:
+async def refusals(live: Live) -> None:
+    """What cannot be replayed is named."""
     assert "has no source nowhere that feeds a view" in await live.shadow("--source", "nowhere", status=1)
     assert "is no name for a shadow" in await live.shadow("--name", "A-B", status=1)
     assert "holds no record" in await live.shadow("--from", "99999", status=1)
