@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import redis.asyncio
 from millrace.stores.errors import StoreUnavailable
@@ -95,7 +96,7 @@ class ShadowRows:
         positions = list(dict.fromkeys(_position(key) for key in keys))
         names = [*positions, *keys]
         shadow = self._prefix.encode()
-        values = await self._client.mget([LIVE.encode() + n for n in names] + [shadow + n for n in names])
+        values: list[Any] = await self._client.mget([LIVE.encode() + n for n in names] + [shadow + n for n in names])
         live, other = values[: len(names)], values[len(names) :]
         settled = {
             name for name, a, b in zip(positions, live, other, strict=False) if a and b and _offset(a) == _offset(b)
