@@ -242,10 +242,13 @@ class Batch:
 
     def portions(self, max_bytes: int) -> Iterator[Batch]:
         """The batch in order, in parts of at most `max_bytes`; a record larger than that comes alone."""
+        if sum([len(record.data) + len(record.key or b"") for record in self.records]) <= max_bytes:
+            yield self  # nearly always, and then it has to be cheap
+            return
         start = size = 0
         for index, record in enumerate(self.records):
             if index > start and size + record.size_bytes > max_bytes:
                 yield self.cut(start, index)
                 start, size = index, 0
             size += record.size_bytes
-        yield self.cut(start, len(self.records)) if start else self
+        yield self.cut(start, len(self.records))
