@@ -96,11 +96,13 @@ class Platform:
 
     def _make_topics(self) -> None:
         from millrace.bus.errors import BusUnavailable
+        from millrace.bus.security import security_of_environment
+        from millrace.runtime.errors import ConfigurationError
 
         bootstrap = self.stack.addresses.kafka
         try:
-            make_topics(bootstrap, json.loads(self._environment.get("MILLRACE_KAFKA_SECURITY", "{}")))
-        except BusUnavailable as error:
+            make_topics(bootstrap, security_of_environment(self._environment))
+        except (BusUnavailable, ConfigurationError) as error:
             raise StackError(
                 f"the topics could not be made on {bootstrap}", str(error), "see millrace doctor"
             ) from error

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import grpc
 from millrace.bus.kafka import KafkaBus
 from millrace.bus.ports import Bus
+from millrace.bus.shadow import ShadowBus, ShadowPlan
 from millrace.bus.worker import Worker
 from millrace.runtime.channels import channel
 from millrace.runtime.clock import wall_us
@@ -19,18 +21,21 @@ from millrace.stores.objects import FolderObjects, Objects, open_objects
 from millrace.stores.redis import connect
 from millrace.wire.feature_store.v1 import service_pb2_grpc
 
-from services.feature_store.adapters.features_redis import RedisFeatures
+from services.feature_store.adapters.features_redis import RedisFeatures, prefix_of_shadow
 from services.feature_store.adapters.history_clickhouse import ClickHouseHistory
 from services.feature_store.adapters.keys_redis import RedisKeys
 from services.feature_store.adapters.models_registry import RegistryModels
 from services.feature_store.adapters.rates_clickhouse import ClickHouseRates
 from services.feature_store.adapters.reader_process import ProcessReader, ThreadReader
 from services.feature_store.adapters.records_json import RecordReader
+from services.feature_store.adapters.shadow_clickhouse import ShadowTables
+from services.feature_store.adapters.shadow_redis import ShadowRows
 from services.feature_store.adapters.spine_labeling import LabelingSpine
 from services.feature_store.entrypoints.catalogue import CatalogueDoor
 from services.feature_store.entrypoints.consumer import Consumers
 from services.feature_store.entrypoints.rest import FeaturePages
 from services.feature_store.entrypoints.rpc import FeatureStoreService
+from services.feature_store.entrypoints.shadow import read_plan, write_result
 from services.feature_store.handlers.catalogue import Catalogue
 from services.feature_store.handlers.drops import Drops
 from services.feature_store.handlers.feeds import FeedBook
@@ -38,6 +43,7 @@ from services.feature_store.handlers.history import FlushLimits, HistoryEvents, 
 from services.feature_store.handlers.online import OnlineFeatures
 from services.feature_store.handlers.progress import Progress
 from services.feature_store.handlers.reads import OnlineReads
+from services.feature_store.handlers.shadow import ShadowRun
 from services.feature_store.handlers.statistics import FeatureStatistics
 from services.feature_store.handlers.training import READS_AT_ONCE, Historian, TrainingSets
 from services.feature_store.ports import (
@@ -47,6 +53,8 @@ from services.feature_store.ports import (
     ModelBook,
     OnlineKeys,
     OnlineStore,
+    ShadowRowStore,
+    ShadowTableStore,
     SpineSource,
 )
 from services.feature_store.settings import ROOM, Settings
@@ -154,6 +162,7 @@ def join(room: RoomProcess, store: FeatureStore, definitions: DefinitionBook) ->
     status.watermarks(store.watermarks_us)
     _report(status, "online", store.consumers.online)
     _report(status, "history", store.consumers.history)
+    status.reports(store.consumers.history)
 
 
 def _report(status: StatusBoard, name: str, worker: Worker) -> None:
@@ -161,21 +170,45 @@ def _report(status: StatusBoard, name: str, worker: Worker) -> None:
     status.problem(f"{name} consumer", lambda: "" if worker.state == "running" else worker.state)
 
 
+def _replay(
+    room: RoomProcess,
+    store: FeatureStore,
+    definitions: DefinitionBook,
+    plan: ShadowPlan,
+    beside: tuple[ShadowRowStore, ShadowTableStore],
+) -> None:
+    """The room replays a range and compares, and then ends by itself."""
+    home, consumers = room.settings.home, store.consumers
+    workers = (consumers.online, consumers.history)
+    tell = partial(write_result, home)
+    run = ShadowRun(plan, store.feeds, workers, store.writer, beside, tell)
+
+    async def replay() -> None:
+        await run.run(lambda: definitions.wait_ready(room.settings.start_deadline_s))
+        room.request_stop()
+
+    room.add_task("shadow", replay)
+
+
 def build(settings: Settings | None = None) -> RoomProcess:
     """The room on its real neighbours."""
     known = settings or Settings()
     if not known.labeling_address:
         raise ConfigurationError("MILLRACE_LABELING_ADDRESS is not set: training sets get their labels from labeling")
-    bus = KafkaBus(known.kafka_bootstrap, f"millrace-{ROOM}", known.kafka_security)
+    plan = read_plan(known.shadow_file)
+    bus: Bus = KafkaBus(known.kafka_bootstrap, f"millrace-{ROOM}", known.kafka_security)
+    bus = bus if plan is None else ShadowBus(bus, plan)
     redis = connect(known.redis_url)
-    clickhouse = ClickHouse(known.clickhouse_url, database=ROOM)
+    database = ROOM if plan is None else f"{ROOM}_shadow_{plan.name}"
+    clickhouse = ClickHouse(known.clickhouse_url, database=database)
     labeling = channel(known.labeling_address, known)
     reader = ProcessReader(READS_AT_ONCE)
     objects = open_objects(known.objects_url) if known.objects_url else FolderObjects(known.objects_path(ROOM))
     registry = channel(known.registry_address, known) if known.registry_address else None
+    online = RedisFeatures(redis) if plan is None else RedisFeatures(redis, prefix_of_shadow(plan.name))
     neighbours = Neighbours(
         bus,
-        RedisFeatures(redis),
+        online,
         ClickHouseHistory(clickhouse),
         LabelingSpine(labeling),
         objects,
@@ -188,10 +221,17 @@ def build(settings: Settings | None = None) -> RoomProcess:
     store = FeatureStore(known, neighbours)
     room.on_start(bus.start)
     room.on_start(lambda: clickhouse.start(MIGRATIONS))
-    join(room, store, DefinitionBook(bus))
+    definitions = DefinitionBook(bus)
+    join(room, store, definitions)
+    if plan is not None:
+        beside = ShadowRows(redis, plan.name), ShadowTables(clickhouse, ROOM, database)
+        _replay(room, store, definitions, plan, beside)
     for stop in (bus.stop, clickhouse.close, redis.aclose, reader.close):
         room.on_stop(stop)
     room.on_stop(lambda: labeling.close(None))
     if registry is not None:
         room.on_stop(lambda: registry.close(None))
+    if plan is not None and not plan.keeps:
+        for part in beside:
+            room.on_stop(part.drop)  # when nobody writes any more, and before the connections close
     return room

@@ -14,6 +14,7 @@ from millrace.definitions.model import FieldType, Project
 from services.feature_store.domain.answers import Reading
 from services.feature_store.domain.lineage import ModelVersion
 from services.feature_store.domain.online import Decoded
+from services.feature_store.domain.shadow import Difference
 from services.feature_store.domain.values import Position
 from services.feature_store.domain.views import CompiledView
 
@@ -204,4 +205,30 @@ class ModelBook(Protocol):
 
     async def versions(self, project: str, models: Sequence[str]) -> list[ModelVersion]:
         """All versions of these models, the newest first."""
+        ...
+
+
+class ShadowRowStore(Protocol):
+    """Online rows of a shadow beside the live ones."""
+
+    async def compare(
+        self, project: str, sources: Sequence[str], patiently: bool, looked_at: Callable[[int], None]
+    ) -> list[Difference]:
+        """One difference per view; `patiently` waits until both stand at one offset. Raises StoreUnavailable."""
+        ...
+
+    async def drop(self) -> None:
+        """Delete all that is the shadow's. Raises StoreUnavailable."""
+        ...
+
+
+class ShadowTableStore(Protocol):
+    """History rows of a shadow beside the live ones."""
+
+    async def compare(self, table: Table, spans: Mapping[int, tuple[int, int]]) -> Difference:
+        """Of the offsets `[start, end)` by partition. Raises StoreUnavailable."""
+        ...
+
+    async def drop(self) -> None:
+        """Delete all that is the shadow's. Raises StoreUnavailable."""
         ...

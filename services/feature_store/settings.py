@@ -60,3 +60,9 @@ class Settings(RoomSettings):
     stats_keep_s: float = knob(
         60.0, ROOM, "stats_keep_s", "How long statistics are good for a caller who does not say.", ge=0
     )
+    shadow_file: str = knob(
+        "",
+        ROOM,
+        "shadow_file",
+        "Plan of a replay into a namespace of its own, which `millrace shadow` writes; the room ends when it is done.",
+    )

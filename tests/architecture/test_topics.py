@@ -17,6 +17,7 @@ READS_BY_CODE = {
     "ClockBook(": "clocks",
     "BusTails(": "data.{project}.{source}",
     "Worker(": "retry.{room}",
+    "Delays(": "delayed.{room}",
 }
 
 
@@ -57,7 +58,7 @@ def test_readers_are_the_rooms_whose_code_reads():
     read = {room: topics_read(room) for room in ROOMS}
     for topic, row in TABLE.items():
         rooms = [room for room in ROOMS if topic in read[room]]
-        if topic == "retry.{room}":
+        if topic in ("retry.{room}", "delayed.{room}"):
             rooms = ["room"]  # each room that has a worker its own
         assert row["readers"] == (rooms or ["cli"]), topic
 
@@ -76,6 +77,8 @@ def test_a_contract_card_names_the_topics_and_the_service(room):
     owned.discard("raw.{project}.{source}")  # outsiders write it
     if "retry.{room}" in read:
         owned.add("deadletter.{room}")  # what a worker cannot handle
+    if "delayed.{room}" in read:
+        owned.add("delayed.{room}")  # what a worker tries again later
     consumes, produces = card_row(room, "consumes"), card_row(room, "produces")
     assert not [topic for topic in sorted(read) if spelled(topic, room) not in consumes]
     assert not [topic for topic in sorted(owned) if spelled(topic, room) not in produces]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 
 log = logging.getLogger(__name__)
 
@@ -22,13 +22,12 @@ def stop_if_cancelled() -> None:
         raise asyncio.CancelledError
 
 
-async def finish_in_hand(work: Awaitable[None], what: str, stopping: Callable[[], None] = lambda: None) -> None:
-    """Await `work`. When we are cancelled meanwhile: call `stopping`, let it finish for a while, then be cancelled."""
+async def finish_in_hand(work: Awaitable[None], what: str) -> None:
+    """Await `work`. When we are cancelled meanwhile: let it finish for a while, then be cancelled."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.shield(task)
     except asyncio.CancelledError:
-        stopping()
         done, _ = await asyncio.wait([task], timeout=DRAIN_DEADLINE_S)
         if not done:
             task.cancel()

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from msgspec import structs
-
+import millrace
 from millrace.bus.errors import MalformedEvent
 from millrace.bus.events import (
     KEPT_PAYLOAD_BYTES,
-    RETRY_TOPIC_HEADER,
-    Batch,
+    Earlier,
     Event,
     Message,
     Record,
     derive_id,
     event_type,
 )
-from millrace.bus.topics import deadletter_topic, retry_topic
+from millrace.bus.topics import deadletter_topic
 from millrace.wire.common.v1.common_pb2 import DeadLetter
 
 # What a dead letter keeps of a record's other parts, so that it is never larger than what the broker takes. Records of
@@ -36,6 +34,7 @@ class Effects:
     room: str
     now_us: Callable[[], int]
     attempts: int = 1
+    group: str = ""
     messages: list[Message] = field(default_factory=list)
     rejected: int = 0
 
@@ -45,34 +44,43 @@ class Effects:
 
     def reject(self, record: Record, error: str, reason: str) -> None:
         """To the room's dead letters; `error` names the class of failure, `reason` is a sentence for a person."""
-        letter = dead_letter(self.room, record, error, reason, self.attempts, self.now_us())
+        letter = dead_letter(self.room, record, error, reason, self.attempts, self.now_us(), group=self.group)
         self.messages.append(letter)
         self.rejected += 1
 
 
-def dead_letter(room: str, record: Record, error: str, reason: str, attempts: int, now_us: int) -> Message:
-    """The message that takes `record` out of the way, with everything needed to hand it back.
+def dead_letter(
+    room: str, record: Record, error: str, reason: str, attempts: int, now_us: int, *, group: str = ""
+) -> Message:
+    """The message that takes `record` out of the way, with everything needed to hand it back. Of one that came back
+    before it names the first place and the first failure, and counts all attempts; `attempts` are those of this time.
 
     Of a payload larger than `KEPT_PAYLOAD_BYTES` only the beginning is kept, for a person to look at; `payload_bytes`
     says how long it was, and `reason` that it was cut.
     """
+    topic, partition, offset = record.first_place
+    place = f"{topic}:{partition}:{offset}"
+    earlier = record.earlier or Earlier()
     try:
         cause = record.event.id[:_KEPT_HEADER_BYTES]
     except MalformedEvent:
-        cause = f"{record.topic}:{record.partition}:{record.offset}"
+        cause = place
     payload, key = record.data[:KEPT_PAYLOAD_BYTES], (record.key or b"")[:_KEPT_KEY_BYTES]
     reason = reason[:_KEPT_REASON_CHARACTERS]
     if len(payload) < len(record.data):
         reason += f" (of {len(record.data)} bytes the first {len(payload)} are kept)"
     letter = DeadLetter(
         room=room,
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
+        topic=topic,
+        partition=partition,
+        offset=offset,
         error=error,
         reason=reason,
-        attempts=attempts,
-        first_failed_us=now_us,
+        attempts=earlier.attempts + attempts,
+        first_failed_us=earlier.first_failed_us or now_us,
+        last_failed_us=now_us,
+        handler_version=millrace.__version__,
+        group=group,
         key=key,
         payload=payload,
         payload_bytes=len(record.data),
@@ -86,25 +94,8 @@ def dead_letter(room: str, record: Record, error: str, reason: str, attempts: in
         type=event_type(room, "record", "rejected"),
         source=f"millrace/{room}",
         data=letter.SerializeToString(),
-        subject=f"{record.topic}:{record.partition}:{record.offset}",
+        subject=place,
         time_us=now_us,
         causation_id=cause,
     )
     return Message(deadletter_topic(room), event, key=None if record.key is None else key)
-
-
-def handed_back(batch: Batch, room: str) -> list[Batch]:
-    """The batches that the room's handler shall see: of a retry topic each run of records under its first topic."""
-    retry = retry_topic(room)
-    if batch.topic != retry:
-        return [batch]
-    runs: list[list[Record]] = []
-    for record in batch.records:
-        topic = record.header(RETRY_TOPIC_HEADER)
-        kept = tuple((name, value) for name, value in record.headers if name != RETRY_TOPIC_HEADER)
-        restored = structs.replace(record, topic=topic or retry, headers=kept, via=retry, _event=[])
-        if runs and runs[-1][0].topic == restored.topic:
-            runs[-1].append(restored)
-        else:
-            runs.append([restored])
-    return [Batch(run[0].topic, batch.partition, tuple(run), via=retry) for run in runs]

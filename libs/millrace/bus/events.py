@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -151,9 +151,21 @@ class Message:
     partition: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What is known of a record that came back: where it was at first, and what was tried. -1 and 0: not known."""
+
+    partition: int = -1
+    offset: int = -1
+    attempts: int = 0
+    first_failed_us: int = 0
+    delays: int = 0
+
+
 class Record(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What was read. A record handed back through a retry topic names its first topic in `topic` and the topic
-    that it was read from in `via`; `partition` and `offset` are those of the topic it was read from.
+    that it was read from in `via`; `partition` and `offset` are those of the topic it was read from, and `earlier`
+    says where it was at first.
 
     A struct, because one is made per record and group: a frozen dataclass takes ten times as long to make.
     """
@@ -166,6 +178,7 @@ class Record(msgspec.Struct, frozen=True, eq=False, gc=False):
     data: bytes
     timestamp_ms: int
     via: str = ""
+    earlier: Earlier | None = None
     _event: list[Event] = msgspec.field(default_factory=list)
 
     @property
@@ -185,6 +198,18 @@ class Record(msgspec.Struct, frozen=True, eq=False, gc=False):
         return (*where, self.key, tuple(self.headers), self.data, self.timestamp_ms)
 
     @property
+    def first_place(self) -> tuple[str, int, int]:
+        """Topic, partition and offset where the record was at first, as far as is known."""
+        if self.earlier is None or self.earlier.offset < 0:
+            return self.topic, self.partition, self.offset
+        return self.topic, self.earlier.partition, self.earlier.offset
+
+    @property
+    def size_bytes(self) -> int:
+        """Payload and key; headers are small, and counting them would cost more than it tells."""
+        return len(self.data) + len(self.key or b"")
+
+    @property
     def position_topic(self) -> str:
         """The topic to which `partition` and `offset` belong: the one to remember positions by."""
         return self.via or self.topic
@@ -199,7 +224,7 @@ class Record(msgspec.Struct, frozen=True, eq=False, gc=False):
     def _decode(self) -> Event:
         if any(name.startswith("ce_") for name, _ in self.headers):
             return Event.from_headers(self.headers, self.data)
-        coordinates = f"{self.topic}:{self.partition}:{self.offset}"
+        coordinates = ":".join(map(str, self.first_place))
         extensions = {name: value.decode(errors="replace") for name, value in self.headers}
         return Event(
             id=coordinates,
@@ -234,3 +259,16 @@ class Batch:
     def cut(self, start: int, stop: int) -> Batch:
         """The records `[start:stop]` as a batch of their own."""
         return replace(self, records=self.records[start:stop])
+
+    def portions(self, max_bytes: int) -> Iterator[Batch]:
+        """The batch in order, in parts of at most `max_bytes`; a record larger than that comes alone."""
+        if sum([len(record.data) + len(record.key or b"") for record in self.records]) <= max_bytes:
+            yield self  # nearly always, and then it has to be cheap
+            return
+        start = size = 0
+        for index, record in enumerate(self.records):
+            if index > start and size + record.size_bytes > max_bytes:
+                yield self.cut(start, index)
+                start, size = index, 0
+            size += record.size_bytes
+        yield self.cut(start, len(self.records))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -27,16 +27,22 @@ class Gatherer:
         self._hurried.set()
 
     def begin(
-        self, consumer: AIOKafkaConsumer, polled: Mapping[TopicPartition, Sequence[ConsumerRecord]], max_records: int
+        self,
+        consumer: AIOKafkaConsumer,
+        polled: Mapping[TopicPartition, Sequence[ConsumerRecord]],
+        max_records: int,
+        held: Set[TopicPartition] = frozenset(),
     ) -> None:
         """Lets the partitions rest from now on, unless one of them is known to hold more than was polled, or nothing is
-        known of it yet."""
+        known of it yet. Those that are `held` are not asked."""
         if not self._gather_s or not polled:
             return
         if self._assigned != consumer.assignment():
             self._assigned, self._read = consumer.assignment(), {}
         self._read |= {place: records[-1].offset + 1 for place, records in polled.items()}
-        if sum(map(len, polled.values())) < max_records and all(self._is_read(consumer, p) for p in self._assigned):
+        if sum(map(len, polled.values())) < max_records and all(
+            self._is_read(consumer, place) for place in self._assigned - held
+        ):
             self._until_s = time.monotonic() + self._gather_s
             consumer.pause(*self._assigned)
 

@@ -18,6 +18,7 @@ from millrace.bus.errors import BusUnavailable, UnknownTopic
 from millrace.bus.events import MAX_MESSAGE_BYTES, Message
 from millrace.bus.kafka_clients import Ends, KafkaReader, KafkaSubscription, bounded, close_client
 from millrace.bus.ports import TopicSpec
+from millrace.bus.security import client_security
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +30,18 @@ CREATED_DEADLINE_S = 20.0
 
 
 class KafkaBus:
-    """A client of a Kafka cluster. `security` holds aiokafka's own SASL and TLS settings and is passed through.
+    """A client of a Kafka cluster. `security` holds SASL and TLS settings for all its clients (see bus.security).
 
     The producer connects at the first publish and is replaced after a failure, so a process may start, and go on,
     while the cluster is away.
     """
 
-    def __init__(self, bootstrap_servers: str, client_id: str, security: Mapping[str, Any] | None = None) -> None:
-        self._settings = {"bootstrap_servers": bootstrap_servers, "client_id": client_id, **(security or {})}
+    def __init__(self, bootstrap_servers: str, client_id: str, security: Mapping[str, str] | None = None) -> None:
+        self._settings = {
+            "bootstrap_servers": bootstrap_servers,
+            "client_id": client_id,
+            **client_security(security),
+        }
         self._ends = Ends(self._settings)
         self._producer: AIOKafkaProducer | None = None
         self._connecting = asyncio.Lock()

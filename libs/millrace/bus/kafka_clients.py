@@ -156,13 +156,14 @@ class _Assignments(ConsumerRebalanceListener):
 
     def __init__(self) -> None:
         self.fresh: set[Place] = set()
+        self.held: set[Place] = set()
         self.generation = 0
         self.joined = False
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         self.generation += 1
         self.joined = False
-        self.fresh = set()
+        self.fresh, self.held = set(), set()
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         self.generation += 1
@@ -244,11 +245,11 @@ class KafkaSubscription:
         generation = self._assignments.generation
         with broker_errors("polling"):
             await self._gatherer.end(consumer)
-            polled = await consumer.getmany(timeout_ms=max_wait_ms, max_records=max_records)
+            polled = await self._ask(consumer, max_records, max_wait_ms)
         if generation != self._assignments.generation:
             self._step_back(polled)
             return []
-        self._gatherer.begin(consumer, polled, max_records)
+        self._gatherer.begin(consumer, polled, max_records, self._held())
         self._pace(heard=bool(polled))
         await self._probe()
         return to_batches(polled)
@@ -257,6 +258,15 @@ class KafkaSubscription:
         """Read on from `offset`; nothing happens when the partition is no longer ours."""
         if partition in self.assignment:
             self._started().seek(TopicPartition(*partition), offset)
+
+    def hold(self, partition: Place) -> None:
+        """As `Subscription.hold`. Not a pause: what is fetched ahead of a held partition stays."""
+        if partition in self.assignment:
+            self._assignments.held.add(partition)
+
+    def release(self, partition: Place) -> None:
+        """As `Subscription.release`."""
+        self._assignments.held.discard(partition)
 
     async def commit(self, offsets: Mapping[Place, int]) -> None:
         """Store the next offsets to read. Raises OffsetsLost, BusUnavailable."""
@@ -310,6 +320,22 @@ class KafkaSubscription:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await close_client(consumer.stop(), consumer._client, "leaving the group")
+
+    def _held(self) -> frozenset[TopicPartition]:
+        return frozenset(TopicPartition(*place) for place in self._assignments.held)
+
+    async def _ask(
+        self, consumer: AIOKafkaConsumer, max_records: int, max_wait_ms: int
+    ) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
+        """Records of the partitions that are not held; aiokafka takes no partitions for all of them."""
+        wanted = list(consumer.assignment() - self._held()) if self._assignments.held else []
+        if self._assignments.held and not wanted:
+            await asyncio.sleep(max_wait_ms / 1000)
+            return {}
+        polled: Mapping[TopicPartition, Sequence[ConsumerRecord]] = await consumer.getmany(
+            *wanted, timeout_ms=max_wait_ms, max_records=max_records
+        )
+        return polled
 
     def _started(self) -> AIOKafkaConsumer:
         if self._consumer is None:

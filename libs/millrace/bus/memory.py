@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from aiokafka.partitioner import murmur2
@@ -112,11 +112,16 @@ class MemoryBroker:
         return (murmur2(message.key) & 0x7FFFFFFF) % count
 
 
-def _take(logs: Mapping[str, list[_Log]], positions: dict[TopicPartition, int], limit: int) -> list[Batch]:
+def _take(
+    logs: Mapping[str, list[_Log]],
+    positions: dict[TopicPartition, int],
+    limit: int,
+    held: Set[TopicPartition] = frozenset(),
+) -> list[Batch]:
     """What lies at `positions`, moving them on; `limit` counts records over all partitions."""
     batches = []
     for (topic, partition), offset in sorted(positions.items()):
-        records = logs[topic][partition].read(offset, limit) if limit else ()
+        records = logs[topic][partition].read(offset, limit) if limit and (topic, partition) not in held else ()
         if records:
             positions[topic, partition] = records[-1].offset + 1
             limit -= len(records)
@@ -132,6 +137,7 @@ class MemorySubscription:
         self._group = broker.groups.setdefault(group, _Group())
         self._positions: dict[TopicPartition, int] = {}
         self._fresh: set[TopicPartition] = set()
+        self._held: set[TopicPartition] = set()
         self.topics: frozenset[str] = frozenset()
 
     @property
@@ -149,7 +155,7 @@ class MemorySubscription:
         if partitions == self.assignment:
             return
         self._positions = {partition: self._group.committed.get(partition, 0) for partition in partitions}
-        self._fresh = set(partitions)
+        self._fresh, self._held = set(partitions), set()
 
     def take_fresh(self) -> list[TopicPartition]:
         """Partitions assigned since the last call."""
@@ -172,7 +178,7 @@ class MemorySubscription:
         self._broker.check()
         deadline_s = time.monotonic() + max_wait_ms / 1000
         while not self._fresh:
-            batches = _take(self._broker.logs, self._positions, max_records)
+            batches = _take(self._broker.logs, self._positions, max_records, self._held)
             left_s = deadline_s - time.monotonic()
             if batches or left_s <= 0:
                 return batches
@@ -184,6 +190,15 @@ class MemorySubscription:
         """Read on from `offset`."""
         if partition in self._positions:
             self._positions[partition] = offset
+
+    def hold(self, partition: TopicPartition) -> None:
+        """Leave it out."""
+        if partition in self._positions:
+            self._held.add(partition)
+
+    def release(self, partition: TopicPartition) -> None:
+        """Take it in again."""
+        self._held.discard(partition)
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Store the next offsets to read."""

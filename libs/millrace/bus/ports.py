@@ -53,6 +53,14 @@ class Subscription(Protocol):
         """Read on from `offset`; of no effect when the partition is no longer ours."""
         ...
 
+    def hold(self, partition: TopicPartition) -> None:
+        """Let polls leave the partition out until `release`, or until it is assigned anew."""
+        ...
+
+    def release(self, partition: TopicPartition) -> None:
+        """Let polls give records of the partition again."""
+        ...
+
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Store the next offsets to read. Raises OffsetsLost, BusUnavailable."""
         ...

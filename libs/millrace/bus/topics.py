@@ -36,6 +36,11 @@ def retry_topic(room: str) -> str:
     return f"retry.{room}"
 
 
+def delayed_topic(room: str) -> str:
+    """Records that a room tries again later."""
+    return f"delayed.{room}"
+
+
 @dataclass(frozen=True, slots=True)
 class TopicRow:
     """One row of the table. `pattern` may hold `{project}`, `{source}` or `{room}`."""
@@ -69,9 +74,10 @@ class TopicTable:
         rows = [row for row in self.rows if "{project}" in row.pattern]
         return [row.spec(project=project, source=source) for source in sources for row in rows]
 
-    def for_room(self, room: str) -> list[TopicSpec]:
-        """A room's dead letters and their way back."""
-        return [row.spec(room=room) for row in self.rows if "{room}" in row.pattern]
+    def for_room(self, room: str, *, delays: bool = False) -> list[TopicSpec]:
+        """A room's dead letters and their way back; with `delays` also where it lets records wait."""
+        rows = [row for row in self.rows if "{room}" in row.pattern]
+        return [row.spec(room=room) for row in rows if delays or not row.pattern.startswith("delayed.")]
 
 
 def load_topics(path: Path | None = None) -> TopicTable:

@@ -68,7 +68,8 @@ def show(room: Room, offset: Offset, home: Home = DEFAULT_HOME, as_json: AsJson 
         emit_json(content)
         return
     data, headers = content.pop("data"), content.pop("headers")
-    content["first_failed_us"] = when(entry.first_failed_us)
+    for name in ("first_failed_us", "last_failed_us"):
+        content[name] = when(content[name])
     rows = [(name.removesuffix("_us"), str(value)) for name, value in content.items()]
     console().print(table(("", ""), [*rows, *headers.items()]))
     emit_json(data)
@@ -123,7 +124,7 @@ def _known(room: str) -> str:
 def _read(home: Path, rooms: list[str], limit: int) -> list[tuple[int, Any]]:
     """(offset in the dead-letter topic, DeadLetter), at most `limit` of the newest."""
     from millrace.bus.topics import deadletter_topic
-    from millrace.cli.places import require_kafka
+    from millrace.cli.places import kafka_client
     from millrace.cli.topics import read_last
     from millrace.wire.common.v1 import common_pb2
 
@@ -133,7 +134,7 @@ def _read(home: Path, rooms: list[str], limit: int) -> list[tuple[int, Any]]:
         letters.append((record.offset, common_pb2.DeadLetter.FromString(record.value or b"")))
 
     topics = [deadletter_topic(room) for room in rooms]
-    asyncio.run(read_last(require_kafka(home), topics, limit, keep, follow=False))
+    asyncio.run(read_last(kafka_client(home), topics, limit, keep, follow=False))
     return letters
 
 
@@ -148,18 +149,17 @@ async def _hand_back(home: Path, room: str, letters: list[tuple[int, Any]], acto
     from aiokafka import AIOKafkaProducer
     from aiokafka.errors import KafkaError
 
-    from millrace.bus.events import RETRY_TOPIC_HEADER
+    from millrace.bus.delays import handing_back
     from millrace.bus.topics import retry_topic
-    from millrace.cli.places import require_kafka
+    from millrace.cli.places import kafka_client
     from millrace.cli.topics import quiet
 
     quiet()
-    producer = AIOKafkaProducer(bootstrap_servers=require_kafka(home), acks="all", enable_idempotence=True)
+    producer = AIOKafkaProducer(**kafka_client(home), acks="all", enable_idempotence=True)
     try:
         await producer.start()
         for _, letter in letters:
-            # As a dict: of a letter handed back before, the newest name replaces the last one.
-            texts = {**letter.headers, RETRY_TOPIC_HEADER: letter.topic} | ({REPLAYED_BY: actor} if actor else {})
+            texts = handing_back(letter) | ({REPLAYED_BY: actor} if actor else {})
             headers = [(name, value.encode()) for name, value in texts.items()]
             key = letter.key or None
             await producer.send_and_wait(retry_topic(room), letter.payload, key=key, headers=headers)
@@ -181,6 +181,9 @@ def _as_dict(letter: tuple[int, Any]) -> dict[str, Any]:
         "reason": entry.reason,
         "attempts": entry.attempts,
         "first_failed_us": entry.first_failed_us,
+        "last_failed_us": entry.last_failed_us,
+        "handler_version": entry.handler_version,
+        "group": entry.group,
         "key": entry.key.decode(errors="replace"),
         "headers": dict(entry.headers),
     }

@@ -83,6 +83,7 @@ def examine(home: Path) -> list[Finding]:
         _platform,
         _ports,
         _stack,
+        _topics,
     ]
     return [finding for check in checks for finding in check(home)]
 
@@ -225,3 +226,22 @@ def _stack(home: Path) -> list[Finding]:
         state = "ok" if service.healthy else "missing"
         findings.append(Finding(service.name, state, service.reason or service.grpc or service.address, fix))
     return findings
+
+
+def _topics(home: Path) -> list[Finding]:
+    """Whether the broker keeps topics as the table says."""
+    from millrace.cli.errors import CliError
+    from millrace.cli.topic_commands import look_for_drift
+
+    if not places.part(home, "kafka")[0]:
+        return []
+    try:
+        found, _, seen = look_for_drift(home)
+    except (CliError, FileNotFoundError) as error:
+        return [Finding("topics", "warning", f"cannot be compared with the table: {error}")]
+    harmful = [drift for drift in found if drift.harmful]
+    if not harmful:
+        return [Finding("topics", "ok", f"{seen} as the table says")]
+    first = harmful[0]
+    why = f"{len(harmful)} differ from the table; {first.topic}: {first.what} {first.broker}, not {first.table}"
+    return [Finding("topics", "warning", why, "millrace topics check")]

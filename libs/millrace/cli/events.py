@@ -35,7 +35,7 @@ def tail(
     from millrace.bus.topics import load_topics
     from millrace.cli import topics
     from millrace.cli.output import console, emit_json_line
-    from millrace.cli.places import require_kafka
+    from millrace.cli.places import kafka_client
 
     screen = console()
 
@@ -48,7 +48,7 @@ def tail(
 
     names = [topic] if topic else [spec.name for spec in load_topics().static()]
     try:
-        asyncio.run(topics.read_last(require_kafka(home), names, count, show, follow=follow))
+        asyncio.run(topics.read_last(kafka_client(home), names, count, show, follow=follow))
     except KeyboardInterrupt:
         return
 

@@ -40,6 +40,9 @@ class Service:
     busy: int = 0
     handled: int = 0
     dead_letters: int = 0
+    oldest_s: float = 0.0
+    retries: int = 0
+    delayed: int = 0
     rate: float = 0.0
     watermarks_us: dict[str, int] = field(default_factory=dict)
     definitions: dict[str, int] = field(default_factory=dict)
@@ -127,6 +130,9 @@ def _look_at_room(home: Path, name: str) -> Service:
         busy=said.busy_jobs,
         handled=said.handled_records,
         dead_letters=said.dead_letters,
+        oldest_s=said.oldest_s,
+        retries=said.retries,
+        delayed=said.delayed_records,
         watermarks_us=dict(said.watermarks_us),
         definitions=dict(said.definitions),
     )

@@ -18,7 +18,9 @@ from millrace.cli import (
     projects,
     publish,
     replay,
+    shadow,
     stack,
+    topic_commands,
 )
 from millrace.cli.errors import OneLineGroup
 
@@ -50,7 +52,17 @@ def root(
     """Shared by all commands."""
 
 
-for _commands in (stack.app, projects.app, publish.app, data.app, replay.app, models.top, events.top, doctor.app):
+for _commands in (
+    stack.app,
+    projects.app,
+    publish.app,
+    data.app,
+    replay.app,
+    shadow.app,
+    models.top,
+    events.top,
+    doctor.app,
+):
     app.add_typer(_commands)
 app.add_typer(models.app, name="models")
 app.add_typer(events.app, name="events")
@@ -58,3 +70,4 @@ features.app.add_typer(feature_store.app)
 app.add_typer(features.app, name="features")
 app.add_typer(profiles.app, name="data")
 app.add_typer(deadletters.app, name="deadletter")
+app.add_typer(topic_commands.app, name="topics")

@@ -65,6 +65,26 @@ def require_kafka(home: Path) -> str:
     return address
 
 
+def kafka_client(home: Path) -> dict[str, Any]:
+    """What every Kafka client of a command is opened with. CliError: no Kafka, or security settings that are wrong."""
+    from millrace.bus.security import client_security
+
+    return {"bootstrap_servers": require_kafka(home), **client_security(kafka_security())}
+
+
+def kafka_security() -> dict[str, str]:
+    """SASL and TLS settings of the environment; CliError when they are wrong."""
+    from millrace.bus.security import client_security, security_of_environment
+    from millrace.runtime.errors import ConfigurationError
+
+    try:
+        settings = security_of_environment()
+        client_security(settings)
+    except ConfigurationError as error:
+        raise CliError(str(error)) from error
+    return settings
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         row = json.loads(path.read_text())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import Any
@@ -81,31 +81,39 @@ def record_dict(record: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def reader(bootstrap: str, topics: list[str]) -> AsyncIterator[Any]:
-    """A consumer without a group on all partitions of `topics`. CliError when Kafka or a topic is away."""
+async def reader(client: Mapping[str, Any], topics: list[str]) -> AsyncIterator[Any]:
+    """A consumer without a group on all partitions of `topics`; `client` as of places.kafka_client. CliError when Kafka
+    or a topic is away."""
     from aiokafka import AIOKafkaConsumer
     from aiokafka.errors import KafkaError
 
     quiet()
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(**client, enable_auto_commit=False)
     try:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_MS / 1000):
-                places = await _partitions(bootstrap, topics)
+                places = await _partitions(client, topics)
                 await consumer.start()
         except (KafkaError, OSError, TimeoutError) as error:
-            raise CliError(f"Kafka at {bootstrap} cannot be reached ({type(error).__name__})") from error
+            raise unreachable(client, error) from error
         consumer.assign(places)
         yield consumer
     finally:
         await consumer.stop()
 
 
-async def _partitions(bootstrap: str, topics: list[str]) -> list[Any]:
+def unreachable(client: Mapping[str, Any], error: BaseException) -> CliError:
+    """One line for a broker that does not answer, or does not let us in."""
+    known = f"Kafka at {client['bootstrap_servers']} cannot be reached ({type(error).__name__})"
+    protocol = client.get("security_protocol", "PLAINTEXT")
+    return CliError(f"{known}; spoke {protocol}, as MILLRACE_KAFKA_SECURITY says" if protocol != "PLAINTEXT" else known)
+
+
+async def _partitions(client: Mapping[str, Any], topics: list[str]) -> list[Any]:
     from aiokafka import TopicPartition
     from aiokafka.admin import AIOKafkaAdminClient
 
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = AIOKafkaAdminClient(**client)
     try:
         await admin.start()
         present = await admin.list_topics()
@@ -119,10 +127,10 @@ async def _partitions(bootstrap: str, topics: list[str]) -> list[Any]:
 
 
 async def read_last(
-    bootstrap: str, topics: list[str], count: int, handle: Callable[[Any], None], *, follow: bool
+    client: Mapping[str, Any], topics: list[str], count: int, handle: Callable[[Any], None], *, follow: bool
 ) -> None:
     """Hands over the last `count` records, ordered by time, then, with `follow`, all new ones."""
-    async with reader(bootstrap, topics) as consumer:
+    async with reader(client, topics) as consumer:
         pairs = list(consumer.assignment())
         ends = await consumer.end_offsets(pairs)
         begins = await consumer.beginning_offsets(pairs)

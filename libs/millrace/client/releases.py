@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from millrace.bus.errors import BusUnavailable
@@ -31,13 +31,19 @@ class Releases:
     """`async for release in Releases(bootstrap)`; plans that are not newer than the last one seen are left out.
 
     `from_start` also gives each model's current plan first; otherwise only what comes from now on. A broker that goes
-    away is waited for.
+    away is waited for. `security`: SASL and TLS, by the names of `millrace.bus.security`.
     """
 
     def __init__(
-        self, bootstrap_servers: str = "", *, project: str = "", from_start: bool = False, bus: Bus | None = None
+        self,
+        bootstrap_servers: str = "",
+        *,
+        project: str = "",
+        from_start: bool = False,
+        bus: Bus | None = None,
+        security: Mapping[str, str] | None = None,
     ) -> None:
-        self._bus = bus or KafkaBus(bootstrap_servers, "millrace-releases")
+        self._bus = bus or KafkaBus(bootstrap_servers, "millrace-releases", security)
         self._project = project
         self._from_start = from_start
         self._epochs: dict[str, int] = {}

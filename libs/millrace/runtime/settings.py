@@ -28,7 +28,7 @@ class RoomSettings(BaseSettings):
 
     kafka_bootstrap: str = Field("127.0.0.1:9092", description="Kafka brokers, host:port, comma-separated.")
     kafka_security: dict[str, str] = Field(
-        {}, description="SASL and TLS settings handed to aiokafka as they are (JSON), for managed clusters."
+        {}, description="SASL and TLS of every Kafka client (JSON; names in millrace.bus.security)."
     )
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey: the online store.")
     clickhouse_url: str = Field("http://127.0.0.1:8123", description="ClickHouse's HTTP interface: history and logs.")

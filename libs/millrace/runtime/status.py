@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import millrace
+from millrace.bus.standing import Report
+from millrace.bus.topics import delayed_topic
 from millrace.wire.common.v1 import common_pb2
 
 Count = Callable[[], int]
@@ -35,6 +37,15 @@ class Consumes(Protocol):
         ...
 
 
+@runtime_checkable
+class Reports(Protocol):
+    """A worker: what happened to its records, and how its partitions stand."""
+
+    def report(self) -> Report:
+        """By topic and partition, as far as is known without asking the broker."""
+        ...
+
+
 class StatusBoard:
     """Collects callables; counts of one kind are summed, watermarks are the minimum per project.
 
@@ -54,6 +65,7 @@ class StatusBoard:
         self._watermarks: list[Callable[[], Mapping[str, int]]] = []
         self._definitions: list[Callable[[], Mapping[str, int]]] = []
         self._consumers: list[Consumes] = []
+        self._workers: list[Reports] = []
         self._problems: dict[str, tuple[Callable[[], str], bool]] = {}
 
     def lag(self, count: Count) -> None:
@@ -63,9 +75,19 @@ class StatusBoard:
     def consumes(self, consumer: Consumes, *, counted: bool = True) -> None:
         """Counts what waits for `consumer` and, unless the room counts that itself, what it has handled."""
         self._consumers.append(consumer)
+        if isinstance(consumer, Reports):
+            self.reports(consumer)
         self.lag(lambda: consumer.lag_records)
         if counted:
             self.handled(lambda: consumer.handled_records)
+
+    def reports(self, worker: Reports) -> None:
+        """Shows by topic and partition how `worker` stands; `consumes` does it by itself."""
+        self._workers.append(worker)
+
+    def worker_reports(self) -> list[Report]:
+        """What the workers say now."""
+        return [worker.report() for worker in self._workers]
 
     async def learn_lag(self) -> None:
         """Asks the broker what waits now, for a snapshot that misses nothing. Raises BusUnavailable."""
@@ -142,6 +164,9 @@ class StatusBoard:
         definitions: dict[str, int] = {}
         for source in self._definitions:
             definitions.update(source())
+        reports = self.worker_reports()
+        partitions = [standing for report in reports for standing in report.partitions]
+        waiting = delayed_topic(self.room)
         return common_pb2.RoomStatus(
             room=self.room,
             version=millrace.__version__,
@@ -156,6 +181,9 @@ class StatusBoard:
             busy_jobs=self.total("busy"),
             handled_records=self.total("handled"),
             dead_letters=self.total("dead_letters"),
+            oldest_s=max((standing.oldest_s for standing in partitions), default=0.0),
+            retries=sum(report.tally.retries.total() for report in reports),
+            delayed_records=sum(standing.lag_records for standing in partitions if standing.topic == waiting),
             grpc_address=self.grpc_address,
             http_address=self.http_address,
         )

@@ -1,6 +1,6 @@
 """The online store in Redis or Valkey: packed rows, and per view and source partition the position they reflect.
 
-Keys (the braces are a hash tag: what one swap touches lies in one slot):
+Keys (the braces are a hash tag: what one swap touches lies in one slot); a shadow's begin with its own prefix:
 `millrace:{project/source/label}:view@version:at`        16 bytes, offset and visible time, little-endian int64
 `millrace:{project/source/label}:view@version:of:entity` one packed row
 """
@@ -33,11 +33,20 @@ return 1
 """
 
 
-class RedisFeatures:
-    """An OnlineStore; `client` returns bytes."""
+LIVE = "millrace"
 
-    def __init__(self, client: redis.asyncio.Redis) -> None:
+
+def prefix_of_shadow(name: str) -> str:
+    """What the keys of a shadow begin with."""
+    return f"{LIVE}.shadow.{name}"
+
+
+class RedisFeatures:
+    """An OnlineStore; `client` returns bytes. `namespace` is what its keys begin with."""
+
+    def __init__(self, client: redis.asyncio.Redis, namespace: str = LIVE) -> None:
         self._client = client
+        self._namespace = namespace
         self._swap = client.register_script(_SWAP)
 
     async def read(
@@ -45,8 +54,8 @@ class RedisFeatures:
     ) -> tuple[list[Position | None], list[bytes | None]]:
         """One MGET: all of it as of one instant."""
         prefixes: dict[Place, str] = {}
-        keys = [_prefix(place, prefixes) + "at" for place in places]
-        keys += [_prefix(place, prefixes) + "of:" + entity for place, entity in wanted]
+        keys = [self._prefix(place, prefixes) + "at" for place in places]
+        keys += [self._prefix(place, prefixes) + "of:" + entity for place, entity in wanted]
         if not keys:
             return [], []
         found: list[bytes | None] = await _answered(self._client.mget(keys))
@@ -55,24 +64,23 @@ class RedisFeatures:
 
     async def swap(self, writes: Sequence[Write]) -> bool:
         """One script call."""
-        keys = [_prefix(write.place) + "at" for write in writes]
+        keys = [self._prefix(write.place) + "at" for write in writes]
         expected = [_ABSENT if w.expected is None else _POSITION.pack(*w.expected) for w in writes]
         moved = [_POSITION.pack(*write.position) for write in writes]
         rows: list[bytes] = []
         for write in writes:
-            prefix = _prefix(write.place) + "of:"
+            prefix = self._prefix(write.place) + "of:"
             keys += [prefix + entity for entity in write.rows]
             rows += write.rows.values()
         return bool(await _answered(self._swap(keys=keys, args=[len(writes), *expected, *moved, *rows])))
 
-
-def _prefix(place: Place, known: dict[Place, str] | None = None) -> str:
-    if known is not None and place in known:
-        return known[place]
-    prefix = f"millrace:{{{place.project}/{place.source}/{place.label}}}:{place.view_id}:"
-    if known is not None:
-        known[place] = prefix
-    return prefix
+    def _prefix(self, place: Place, known: dict[Place, str] | None = None) -> str:
+        if known is not None and place in known:
+            return known[place]
+        prefix = f"{self._namespace}:{{{place.project}/{place.source}/{place.label}}}:{place.view_id}:"
+        if known is not None:
+            known[place] = prefix
+        return prefix
 
 
 async def _answered(call: Awaitable[T] | Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from millrace.bus.delays import Delays
 from millrace.bus.effects import Effects
 from millrace.bus.events import Batch
 from millrace.bus.ports import Bus
@@ -20,6 +21,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
 # them; on the wall clock a decision waits 5 s for what is under way. Somebody may wait for a single platform event.
 GATHER_MS = {"monitor.predictions": 500, "monitor.labels": 500, "monitor.platform": 50}
 
+# Rows of the prediction log are keyed by prediction and stand by themselves: one that comes later is as one that was
+# late. Labels and platform events say how far they are complete, so their order counts.
+DELAYS = {"monitor.predictions": Delays()}
+
 
 def workers(bus: Bus, sinks: Sinks, max_records: int) -> dict[str, Worker]:
     """Group name to its worker."""
@@ -36,6 +41,7 @@ def workers(bus: Bus, sinks: Sinks, max_records: int) -> dict[str, Worker]:
             topics=topics,
             max_records=max_records,
             gather_ms=GATHER_MS[group],
+            delays=DELAYS.get(group),
         )
         for group, topics in GROUPS.items()
     }

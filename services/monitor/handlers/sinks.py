@@ -141,4 +141,5 @@ def window_of(window: ViolationWindow, event_id: str) -> Window:
 
 
 def _token(batch: Batch) -> str:
-    return f"{batch.topic}:{batch.partition}:{batch.records[0].offset}:{batch.records[-1].offset}"
+    # By the topic that it was read from: an insert whose token was seen is dropped, whatever it holds.
+    return f"{batch.position_topic}:{batch.partition}:{batch.records[0].offset}:{batch.records[-1].offset}"

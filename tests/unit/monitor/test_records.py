@@ -1,20 +1,24 @@
 """Records as rows: every topic has a handler, nulls stay nulls, and a payload that is none is refused."""
 
+import asyncio
 import math
 
 import pytest
 from millrace.bus.effects import Effects
 from millrace.bus.events import Batch, Event, Message
 from millrace.bus.memory import MemoryBus
+from millrace.bus.ports import TopicSpec
 from millrace.bus.topics import load_topics
 from millrace.wire.common.v1.common_pb2 import ExampleKey, Value
 from millrace.wire.inference.v1.events_pb2 import Prediction, ServingStatus, VariantStatus
 from millrace.wire.labeling.v1.events_pb2 import Label, LabelHeartbeat
 from millrace.wire.registry.v1.events_pb2 import ModelEvent, ServingPlan, Variant
 
+from services.monitor.entrypoints.consumer import workers
 from services.monitor.errors import BadEvent
 from services.monitor.handlers import HANDLERS, records
 from services.monitor.handlers.sinks import Sinks, plan_of
+from tests.support.poll import until
 
 
 async def batch(topic, *bodies, kind="millrace.test.thing.happened.v1"):
@@ -98,3 +102,35 @@ async def test_events_get_one_line_for_a_person():
     assert records.describe_plan(plan).summary == "m epoch 4: v3 champion, v2 shadow (warm)"
     assert plan_of(plan, "e", 1).target.version == 2
     assert "nothing serves" in records.describe_plan(ServingPlan()).summary
+
+
+async def test_a_prediction_that_fails_by_itself_does_not_hold_up_the_log_and_comes_later():
+    """Its insert has a token of its own: one that named the topic's own offsets would be dropped as a repeat."""
+    bus, recorder = MemoryBus(), Recorder()
+    stuck = True
+
+    class Log:
+        async def add_predictions(self, columns, token):
+            if stuck and "p3" in columns["prediction_id"]:
+                raise OSError("no row can be made of it")
+            await recorder.add_predictions(list(columns["prediction_id"]), token)
+
+    sinks = Sinks(Log(), Recorder(), Recorder(), lambda project: 7, lambda: 1000, lambda: None)
+    by_group = workers(bus, sinks, 100)
+    worker = by_group["monitor.predictions"]
+    await bus.ensure_topics([TopicSpec("predictions", 1)])
+    for n in range(5):
+        body = Prediction(prediction_id=f"p{n}")
+        await bus.publish([Message("predictions", Event(f"e{n}", "t", "s", body.SerializeToString()), key=b"k")])
+    running = asyncio.ensure_future(worker.run())
+    try:
+        await until(lambda: worker.report().tally.delayed["predictions"] == 1, 20)
+        stuck = False
+        await until(lambda: sum(len(ids) for _, (ids, _) in recorder.calls) == 5, 20)
+        assert worker.dead_letters == 0
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+    tokens = {token: ids for _, (ids, token) in recorder.calls}
+    assert tokens["delayed.monitor:0:0:0"] == ["p3"]
+    assert len(tokens) == len(recorder.calls)

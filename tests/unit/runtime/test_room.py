@@ -11,6 +11,10 @@ import grpc
 import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from millrace.bus.events import Event, Message
+from millrace.bus.memory import MemoryBus
+from millrace.bus.ports import TopicSpec
+from millrace.bus.worker import Worker
 from millrace.runtime.channels import open_channel
 from millrace.runtime.errors import ConfigurationError, DataLoss, Exhausted, NotFound, Policy, Unavailable
 from millrace.runtime.room import RoomProcess
@@ -231,3 +235,58 @@ async def test_a_bad_setting_is_one_line_and_exit_2(tmp_path):
             subprocess.run, [sys.executable, "-c", TOY], env=environment, capture_output=True, text=True, timeout=60
         )
         assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stderr.startswith("millrace: ")
+
+
+async def test_metrics_say_per_group_topic_and_partition_what_waits_and_what_happened(tmp_path):
+    bus, process = MemoryBus(), RoomProcess("toy", RoomSettings(home=tmp_path))
+    await bus.ensure_topics([TopicSpec("things", 2)])
+    for partition in (0, 0, 1):
+        event = Event(f"e{partition}", "t", "s", b"x")
+        await bus.publish([Message("things", event, partition=partition)])
+    released = asyncio.Event()
+
+    async def handle(batch, effects):
+        if batch.partition == 0 and not released.is_set():
+            raise ConnectionError("away")
+        for record in batch.records:
+            effects.reject(record, "Odd", "is odd")
+
+    worker = Worker(bus, room="toy", group="toy.things", handle=handle, topics=["things"])
+    process.status.consumes(worker)
+    process.add_task("things", worker.run)
+    task = await run(process)
+    async with httpx.AsyncClient(base_url=f"http://{process.status.http_address}") as client:
+
+        async def figures():
+            lines = (await client.get("/metrics")).text.splitlines()
+            return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
+
+        def of(kind, partition=None):
+            place = f',partition="{partition}"' if partition is not None else ""
+            labels = f'group="toy.things"{place},room="toy",topic="things"'
+            return f"millrace_consumer_{kind}{{{labels}}}"
+
+        async def stuck():
+            found = await figures()
+            assert found[of("lag_records", 0)] == 2
+            assert found[of("lag_records", 1)] == 0
+            assert found[of("oldest_seconds", 0)] > 0.05
+            assert found[of("oldest_seconds", 1)] == 0
+            assert found[of("retries_total")] >= 1
+            assert found[of("dead_letters_total")] == found[of("handled_total")] == 1
+            return True
+
+        await until(stuck, 20)
+        described = process.status.snapshot()
+        assert described.oldest_s > 0.05
+        assert described.retries >= 1
+        released.set()
+
+        async def done():
+            found = await figures()
+            assert found[of("lag_records", 0)] == found[of("oldest_seconds", 0)] == 0
+            assert found[of("dead_letters_total")] == 3
+            return True
+
+        await until(done, 20)
+    await stop(process, task)

@@ -56,7 +56,7 @@ class DescribeRequest(_message.Message):
     def __init__(self, exact: _Optional[bool] = ..., hurry: _Optional[bool] = ...) -> None: ...
 
 class RoomStatus(_message.Message):
-    __slots__ = ("room", "version", "pid", "ready", "reasons", "definitions", "watermarks_us", "lag_records", "unpublished_records", "busy_jobs", "handled_records", "grpc_address", "http_address", "dead_letters", "deferred_records")
+    __slots__ = ("room", "version", "pid", "ready", "reasons", "definitions", "watermarks_us", "lag_records", "unpublished_records", "busy_jobs", "handled_records", "grpc_address", "http_address", "dead_letters", "deferred_records", "oldest_s", "retries", "delayed_records")
     class DefinitionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -86,6 +86,9 @@ class RoomStatus(_message.Message):
     HTTP_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     DEAD_LETTERS_FIELD_NUMBER: _ClassVar[int]
     DEFERRED_RECORDS_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_S_FIELD_NUMBER: _ClassVar[int]
+    RETRIES_FIELD_NUMBER: _ClassVar[int]
+    DELAYED_RECORDS_FIELD_NUMBER: _ClassVar[int]
     room: str
     version: str
     pid: int
@@ -101,7 +104,10 @@ class RoomStatus(_message.Message):
     http_address: str
     dead_letters: int
     deferred_records: int
-    def __init__(self, room: _Optional[str] = ..., version: _Optional[str] = ..., pid: _Optional[int] = ..., ready: _Optional[bool] = ..., reasons: _Optional[_Iterable[str]] = ..., definitions: _Optional[_Mapping[str, int]] = ..., watermarks_us: _Optional[_Mapping[str, int]] = ..., lag_records: _Optional[int] = ..., unpublished_records: _Optional[int] = ..., busy_jobs: _Optional[int] = ..., handled_records: _Optional[int] = ..., grpc_address: _Optional[str] = ..., http_address: _Optional[str] = ..., dead_letters: _Optional[int] = ..., deferred_records: _Optional[int] = ...) -> None: ...
+    oldest_s: float
+    retries: int
+    delayed_records: int
+    def __init__(self, room: _Optional[str] = ..., version: _Optional[str] = ..., pid: _Optional[int] = ..., ready: _Optional[bool] = ..., reasons: _Optional[_Iterable[str]] = ..., definitions: _Optional[_Mapping[str, int]] = ..., watermarks_us: _Optional[_Mapping[str, int]] = ..., lag_records: _Optional[int] = ..., unpublished_records: _Optional[int] = ..., busy_jobs: _Optional[int] = ..., handled_records: _Optional[int] = ..., grpc_address: _Optional[str] = ..., http_address: _Optional[str] = ..., dead_letters: _Optional[int] = ..., deferred_records: _Optional[int] = ..., oldest_s: _Optional[float] = ..., retries: _Optional[int] = ..., delayed_records: _Optional[int] = ...) -> None: ...
 
 class ClockTick(_message.Message):
     __slots__ = ("project", "now_us", "lease_id")
@@ -114,7 +120,7 @@ class ClockTick(_message.Message):
     def __init__(self, project: _Optional[str] = ..., now_us: _Optional[int] = ..., lease_id: _Optional[str] = ...) -> None: ...
 
 class DeadLetter(_message.Message):
-    __slots__ = ("room", "topic", "partition", "offset", "error", "reason", "attempts", "first_failed_us", "key", "payload", "headers", "payload_bytes")
+    __slots__ = ("room", "topic", "partition", "offset", "error", "reason", "attempts", "first_failed_us", "key", "payload", "headers", "payload_bytes", "last_failed_us", "handler_version", "group")
     class HeadersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -134,6 +140,9 @@ class DeadLetter(_message.Message):
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     HEADERS_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LAST_FAILED_US_FIELD_NUMBER: _ClassVar[int]
+    HANDLER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
     room: str
     topic: str
     partition: int
@@ -146,4 +155,7 @@ class DeadLetter(_message.Message):
     payload: bytes
     headers: _containers.ScalarMap[str, str]
     payload_bytes: int
-    def __init__(self, room: _Optional[str] = ..., topic: _Optional[str] = ..., partition: _Optional[int] = ..., offset: _Optional[int] = ..., error: _Optional[str] = ..., reason: _Optional[str] = ..., attempts: _Optional[int] = ..., first_failed_us: _Optional[int] = ..., key: _Optional[bytes] = ..., payload: _Optional[bytes] = ..., headers: _Optional[_Mapping[str, str]] = ..., payload_bytes: _Optional[int] = ...) -> None: ...
+    last_failed_us: int
+    handler_version: str
+    group: str
+    def __init__(self, room: _Optional[str] = ..., topic: _Optional[str] = ..., partition: _Optional[int] = ..., offset: _Optional[int] = ..., error: _Optional[str] = ..., reason: _Optional[str] = ..., attempts: _Optional[int] = ..., first_failed_us: _Optional[int] = ..., key: _Optional[bytes] = ..., payload: _Optional[bytes] = ..., headers: _Optional[_Mapping[str, str]] = ..., payload_bytes: _Optional[int] = ..., last_failed_us: _Optional[int] = ..., handler_version: _Optional[str] = ..., group: _Optional[str] = ...) -> None: ...
