@@ -24,11 +24,16 @@ LOOK_EVERY_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One column of cells per feature of the plan; `as_of_us` per view id."""
+    """What was read of each lookup of the plan; `as_of_us` per view id."""
 
     plan: InputsPlan
-    cells: list[Cells]
+    judged: Mapping[Lookup, Judged]
     as_of_us: dict[str, int]
+
+    @property
+    def cells(self) -> list[Cells]:
+        """One column of cells per feature of the plan."""
+        return assemble(self.plan, self.judged)
 
 
 class OnlineReads:
@@ -74,7 +79,7 @@ class OnlineReads:
             await self._round(feed, keys, judged, as_of)
             for lookup in plan.joined:
                 judged[lookup] = judged[lookup].at(places[lookup])
-        return Answer(plan, assemble(plan, judged), as_of)
+        return Answer(plan, judged, as_of)
 
     async def _round(
         self,

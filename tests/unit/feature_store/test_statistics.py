@@ -75,7 +75,7 @@ async def test_statistics_say_what_the_store_holds(redis_client):
     assert customer.type == "string" and not customer.HasField("mean") and customer.top[0].count == 2
     assert (customer.distinct, customer.present) == (30, 50)
     express = columns(orders)["express"]
-    assert [(top.value, top.count) for top in express.top] == [("True", 50)] and express.mean == 1
+    assert [(top.value, top.count) for top in express.top] == [("1", 50)] and express.mean == 1
     assert columns(habits)["payments_1h"].mean == 4
     assert columns(habits)["payments_1h"].age_quantiles_us[0] == 30 * MINUTE_US
     assert orders.as_of_us == habits.as_of_us == AT_US and orders.lag_us == 0
