@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from millrace.cli import data, deadletters, doctor, events, feature_store, features, models, projects, replay, stack
+from millrace.cli import (
+    data,
+    deadletters,
+    doctor,
+    events,
+    feature_store,
+    features,
+    models,
+    profiles,
+    projects,
+    replay,
+    stack,
+)
 from millrace.cli.errors import OneLineGroup
 
 app = typer.Typer(
@@ -43,4 +55,5 @@ app.add_typer(models.app, name="models")
 app.add_typer(events.app, name="events")
 features.app.add_typer(feature_store.app)
 app.add_typer(features.app, name="features")
+app.add_typer(profiles.app, name="data")
 app.add_typer(deadletters.app, name="deadletter")
