@@ -4,6 +4,8 @@ SHELL := /bin/bash
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO_MONTHS ?= 7-9
+ONLY ?=
+SET ?=
 TYPED := libs/millrace services infra examples bench
 
 .PHONY: help setup demo test prove lint format types wire lock bench clean
@@ -46,8 +48,11 @@ lock: ## Compile the pinned requirements, with hashes and without index addresse
 	@for name in dev platform image; do uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	  requirements/$$name.in $$([ $$name = platform ] && echo -c requirements/dev.txt) -o requirements/$$name.txt; done
 
-bench: $(READY) ## What we measure, with peers beside us
-	@$(BIN)/python -m bench
+bench: $(READY) .venv-peers/.ready ## What we measure, with peers beside us (ONLY=online,stream chooses; SET=stream.events=300000 sizes)
+	@$(BIN)/python -m bench --only "$(ONLY)" $(addprefix --set ,$(SET))
+
+.venv-peers/.ready: bench/peers/requirements.txt
+	@$(BIN)/python -m bench.peers
 
 clean: ## Remove what runs leave behind, not the packages
 	@rm -rf .millrace .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 REPETITIONS = 7  # per way; enough for a spread, few enough for a coffee
@@ -64,11 +63,6 @@ def measure(job: Job) -> Measurement:
         for way, taken in ((job.ours, ours_s), (job.peer, peer_s))[:: 1 if repetition % 2 else -1]:
             taken.append(_seconds(way))
     return Measurement(job, tuple(ours_s), tuple(peer_s))
-
-
-def spread(values: tuple[float, ...]) -> tuple[float, float, float]:
-    """(median, lowest, highest)."""
-    return median(values), min(values), max(values)
 
 
 def _seconds(way: Way) -> float:

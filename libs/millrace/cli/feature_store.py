@@ -90,9 +90,9 @@ def stats(
     columns = ("feature", "present", "missing", "expired", "mean", "std", "least", "median", "most", "distinct")
     body = [_values(view, column) for view in reply.views for column in view.columns]
     screen.print(table((*columns, "most frequent", "age"), body))
-    sizes, times = ("entities", "rows", "sampled", "bytes a row", "in all"), ("read", "update", "of all")
-    headings = ("view", *sizes, *times, "events/h", "as of", "behind")
-    screen.print(table(headings, [_cost(view) for view in reply.views], title="freshness and cost"))
+    costs = ("view", "entities", "rows", "sampled", "bytes a row", "in all", "read", "update", "of all", "events/h")
+    costly = table((*costs, "as of", "behind"), [_cost(view) for view in reply.views], title="freshness and cost")
+    screen.print(costly)
     for left in reply.left:
         about = f"{left.view} is declared no more, and {left.keys:,} keys of it are kept"
         typer.echo(f"{about}: millrace features drop {project} {left.view}")

@@ -48,8 +48,8 @@ def check_changes(document: Document, history: Sequence[Project], new: Project) 
             document.add(
                 path, f"{key} is published and cannot change", f"name the changed view {view.name}@{newest + 1}"
             )
-    _check_services(document, history, new)
     check_evolution(document, history, new)
+    _check_services(document, history, new)
     if old.clock != new.clock:
         document.add(("clock",), f"the clock is {old.clock} and cannot change", "make a new project")
     if old.model.name == new.model.name and old.model.task != new.model.task:
