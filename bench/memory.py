@@ -80,6 +80,11 @@ WINDOWED = Case(
 )  # fmt: skip
 
 
+# Types of the columns, as a project file would declare them.
+TYPES = dict.fromkeys(("age", "balance", "visits", "spent", "score", "active", "hour", "rich"), "number")
+TYPES |= {"city": "string", "plan": "string"}
+
+
 def rows_of(case: Case, compiled: CompiledView, first: int, count: int, rng: np.random.Generator) -> dict[str, bytes]:
     """Packed rows of `count` keys, as the stream would write them."""
     size = count * case.events_per_key
@@ -103,7 +108,7 @@ def rows_of(case: Case, compiled: CompiledView, first: int, count: int, rng: np.
 
 async def fill(client: redis.asyncio.Redis, case: Case, keys: int) -> dict[str, Any]:
     """Fills an empty server; figures per key."""
-    store, compiled = RedisFeatures(client), CompiledView(case.view, HOUR_US)
+    store, compiled = RedisFeatures(client), CompiledView(case.view, HOUR_US, TYPES)
     place = Place("shop", "visits", "0", compiled.id)
     await emptied(client)
     before, grown = await used_bytes(client), list[dict[str, float]]()
@@ -147,7 +152,7 @@ async def emptying(client: redis.asyncio.Redis) -> dict[str, float]:
 
 async def with_prefix(client: redis.asyncio.Redis, case: Case, prefix: str, keys: int) -> float:
     """Bytes per key under another prefix; the same rows."""
-    compiled = CompiledView(case.view, HOUR_US)
+    compiled = CompiledView(case.view, HOUR_US, TYPES)
     await emptied(client)
     before = await used_bytes(client)
     rng = np.random.default_rng(11)
