@@ -20,9 +20,11 @@ from millrace.wire.feature_store.v1 import service_pb2_grpc
 
 from services.feature_store.adapters.features_redis import RedisFeatures
 from services.feature_store.adapters.history_clickhouse import ClickHouseHistory
-from services.feature_store.adapters.reader_process import ProcessReader, ThreadReader
+from services.feature_store.adapters.reader_thread import ThreadReader
 from services.feature_store.adapters.records_json import RecordReader
 from services.feature_store.adapters.spine_labeling import LabelingSpine
+from services.feature_store.adapters.spool_files import FileSpools
+from services.feature_store.adapters.timeline_shelf import ProcessShelf
 from services.feature_store.entrypoints.consumer import Consumers
 from services.feature_store.entrypoints.rpc import FeatureStoreService
 from services.feature_store.handlers.feeds import FeedBook
@@ -30,8 +32,10 @@ from services.feature_store.handlers.history import FlushLimits, HistoryEvents, 
 from services.feature_store.handlers.online import OnlineFeatures
 from services.feature_store.handlers.progress import Progress
 from services.feature_store.handlers.reads import OnlineReads
-from services.feature_store.handlers.training import READS_AT_ONCE, Historian, TrainingSets
-from services.feature_store.ports import HistoryReader, HistoryStore, OnlineStore, SpineSource
+from services.feature_store.handlers.spines import Spines
+from services.feature_store.handlers.timelines import Timelines
+from services.feature_store.handlers.training import Historian, SnapshotLimits, TrainingSets
+from services.feature_store.ports import History, OnlineStore, SpineSource, Spools, TimelineShelf
 from services.feature_store.settings import ROOM, Settings
 
 MIGRATIONS = Path(__file__).parent / "entrypoints" / "migrations"
@@ -43,10 +47,11 @@ class Neighbours:
 
     bus: Bus
     online: OnlineStore
-    history: HistoryStore
+    history: History
     spines: SpineSource
     objects: Objects
-    reader: HistoryReader
+    shelf: TimelineShelf
+    spools: Spools
 
 
 class FeatureStore:
@@ -69,13 +74,15 @@ class FeatureStore:
         self.historian = Historian(
             neighbours.history, self.feeds, self.writer, settings.training_wait_s, self.consumers.history.hurry
         )
-        self.training = TrainingSets(
-            self.historian, neighbours.spines, neighbours.objects, neighbours.reader, settings.snapshot_chunk_rows
-        )
+        self.timelines = Timelines(neighbours.history, neighbours.shelf, settings.training_memory_mib)
+        self.spines = Spines(neighbours.spines, neighbours.objects, neighbours.spools, settings.spine_upload_mib)
+        sizes = SnapshotLimits(settings.snapshot_chunk_rows, settings.snapshot_chunk_mib, settings.training_memory_mib)
+        self.training = TrainingSets(self.historian, self.timelines, self.spines, neighbours.objects, sizes)
         self.service = FeatureStoreService(
             self.reads,
             self.historian,
             self.training,
+            self.spines,
             ThreadReader(),
             most_entities=settings.most_entities,
             read_wait_s=settings.read_wait_ms / 1000,
@@ -135,17 +142,25 @@ def build(settings: Settings | None = None) -> RoomProcess:
     redis = connect(known.redis_url)
     clickhouse = ClickHouse(known.clickhouse_url, database=ROOM)
     labeling = channel(known.labeling_address, known)
-    reader = ProcessReader(READS_AT_ONCE)
+    shelf = ProcessShelf(known.training_processes)
+    spools = FileSpools(known.folder(ROOM) / "spools")
     objects = open_objects(known.objects_url) if known.objects_url else FolderObjects(known.objects_path(ROOM))
     neighbours = Neighbours(
-        bus, RedisFeatures(redis), ClickHouseHistory(clickhouse), LabelingSpine(labeling), objects, reader
+        bus,
+        RedisFeatures(redis),
+        ClickHouseHistory(clickhouse),
+        LabelingSpine(labeling, spools),
+        objects,
+        shelf,
+        spools,
     )
     room = RoomProcess(ROOM, known)
     store = FeatureStore(known, neighbours)
     room.on_start(bus.start)
     room.on_start(lambda: clickhouse.start(MIGRATIONS))
+    room.on_start(spools.sweep)
     join(room, store, DefinitionBook(bus))
-    for stop in (bus.stop, clickhouse.close, redis.aclose, reader.close):
+    for stop in (bus.stop, clickhouse.close, redis.aclose, shelf.close):
         room.on_stop(stop)
     room.on_stop(lambda: labeling.close(None))
     return room
