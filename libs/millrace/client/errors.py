@@ -6,6 +6,8 @@ ClientError
 ├── SpoolFull        events wait on disk for the platform, and there is no room for more
 ├── SpoolTaken       another producer has the spool's file
 ├── BadRecording     a file of recorded events cannot be read
+├── BadTable         a table cannot be sent or written
+├── SnapshotBroken   the rows that came are not those of the snapshot's digest
 └── NotQuiet         the platform did not come to rest before the deadline
 """
 
@@ -28,6 +30,14 @@ class CallFailed(ClientError):
     def __init__(self, what: str, error: grpc.aio.AioRpcError) -> None:
         super().__init__(f"{what}: {error.code().name}: {error.details()}")
         self.code = error.code().name
+
+
+class BadTable(ClientError):
+    """A table that cannot be sent or written; the text says what it takes."""
+
+
+class SnapshotBroken(ClientError):
+    """The rows that came are cut off, or are not those that the snapshot's digest names."""
 
 
 class NotQuiet(ClientError):

@@ -7,6 +7,7 @@ import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from typing import Any, TypeVar
 from zlib import crc32
 
@@ -98,6 +99,11 @@ class ProcessShelf(_Shelf):
         except BrokenProcessPool as error:
             self._children[place] = None
             raise Unavailable(f"the process that holds timelines died: {error}") from error
+
+    async def drop(self, name: str) -> None:
+        """As `TimelineShelf.drop`."""
+        with suppress(Unavailable):  # what held it is gone, and it with that
+            await super().drop(name)
 
     async def close(self) -> None:
         """Ends the children; what they were doing is dropped."""

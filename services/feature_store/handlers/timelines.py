@@ -89,6 +89,12 @@ class Timelines:
         known = old.census
         if now == known:
             return True
+        try:
+            return await self._caught_up(name, table, view, known, now)
+        except Unavailable:  # its process died
+            return False
+
+    async def _caught_up(self, name: str, table: Table, view: CompiledView, known: Census, now: Census) -> bool:
         before = {partition: last for partition, (_, last) in known.partitions.items()}
         if now.retried != known.retried or not set(before) <= set(now.partitions):
             return False
