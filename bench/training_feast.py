@@ -1,7 +1,8 @@
 """The peer's side, run by the interpreter of the peers' environment: Feast on DuckDB, and DuckDB by hand.
 
 `python training_feast.py FOLDER`: reads one JSON request per line from standard input (`{"way": …, "out": …}`) and
-answers each with `{"wall_s": …, "cpu_s": …, "rows": …}`; `out` names a Parquet file for the rows, written after the clock.
+answers each with `{"wall_s": …, "cpu_s": …, "rows": …}`; `out` names a Parquet file for the rows, written when the
+clock has stopped.
 """
 
 import json

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
-from millrace.client.errors import CallFailed
+from millrace.client.errors import CallFailed, ClientError
 from millrace.client.frames import pieces_of, to_arrow, to_parquet, verified_batches
 from millrace.runtime.channels import open_channel
 from millrace.wire.common.v1 import common_pb2
@@ -161,12 +161,22 @@ class Features:
         if isinstance(spine, str) and spine.startswith("sha256:"):
             return spine
 
+        failures: list[ClientError] = []
+
         async def chunks() -> AsyncIterator[labeling_pb2.ArrowChunk]:
-            for piece in pieces_of(spine):
-                yield labeling_pb2.ArrowChunk(data=piece)
+            try:
+                for piece in pieces_of(spine):
+                    yield labeling_pb2.ArrowChunk(data=piece)
+            except ClientError as error:
+                failures.append(error)
+                raise
 
         try:
             kept = await self._stub.UploadSpine(chunks(), timeout=self._deadline_s)
+        except asyncio.CancelledError:
+            if failures:  # gRPC cancels a call whose requests end with an exception
+                raise failures[0] from None
+            raise
         except grpc.aio.AioRpcError as error:
             raise CallFailed(f"spine for {self._project}", error) from error
         return str(kept.digest)

@@ -151,9 +151,8 @@ class _Segment:
         events, places = self._counting(question)
         newest = self._newest(question, events, places).at(entity, question.moment_us)
         if places is not None:
-            newest = np.where(newest >= 0, places[newest], -1)
-        newest_us = np.where(newest >= 0, self.events.event_us[newest], NEVER_US) if self.size else _never(newest)
-        seq = np.where(newest >= 0, self.events.seq[newest], NEVER_US) if self.size else _never(newest)
+            newest = _at(places, newest, -1)
+        newest_us, seq = (_at(of, newest, NEVER_US) for of in (self.events.event_us, self.events.seq))
         if self.view.view.is_windowed:
             columns = self._windows(question, entity, events, places)
         else:
@@ -235,5 +234,9 @@ def _numbers(table: pa.Table, name: str) -> np.ndarray:
     return values
 
 
-def _never(newest: np.ndarray) -> np.ndarray:
-    return np.full(len(newest), NEVER_US, dtype=np.int64)
+def _at(values: np.ndarray, places: np.ndarray, nothing: int) -> np.ndarray:
+    """The values at places; `nothing` at a place of -1."""
+    if not len(values):
+        return np.full(len(places), nothing, dtype=np.int64)
+    found: np.ndarray = np.where(places >= 0, values[places], nothing)
+    return found

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from millrace.stores.objects import Objects
 
 from services.feature_store.errors import BadSpine, SnapshotCorrupt
-from services.feature_store.handlers.tables import key_texts, ordered, to_stream
+from services.feature_store.handlers.tables import key_texts, ordered, plain, to_stream
 from services.feature_store.ports import SpineSource, Spool, Spools
 
 FORMAT = "millrace.spine/1"
@@ -147,8 +147,13 @@ def _normal(table: pa.Table, first_row: int) -> pa.Table:
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise BadSpine(f"{ENTITY} is {table[ENTITY].type}, which is no key: {error}") from error
     carried = table.select(list(_carried(table.column_names)))
-    columns = [c.cast(c.type.value_type) if pa.types.is_dictionary(c.type) else c for c in carried.columns]
+    columns = [plain(_decoded(column)) for column in carried.columns]
     return pa.table([entity, moment, *columns], names=[ENTITY, MOMENT_US, *carried.column_names])
+
+
+def _decoded(column: pa.ChunkedArray) -> pa.Array:
+    values = column.combine_chunks()
+    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 
 def _moments(values: pa.Array, name: str) -> pa.Array:

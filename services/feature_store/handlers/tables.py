@@ -29,13 +29,21 @@ def feature_column(kind: FieldType, values: pa.Array) -> pa.Array:
     """A feature's values as its type has them: string or float64. What lies below a null is always the same."""
     if kind is FieldType.STRING:
         return values if pa.types.is_string(values.type) else values.cast(pa.string())
-    numbers = values.cast(pa.float64(), safe=False)
-    if not numbers.null_count:
-        return numbers
-    return pa.array(
-        pc.fill_null(numbers, 0.0).to_numpy(zero_copy_only=False),
-        mask=pc.is_null(numbers).to_numpy(zero_copy_only=False),
-    )
+    return plain(values.cast(pa.float64(), safe=False))
+
+
+def plain(values: pa.Array) -> pa.Array:
+    """The same cells, with the same bytes below every null: what lies there may be anything, and makes a digest."""
+    kind = values.type
+    if not values.null_count or not (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_temporal(kind)
+    ):
+        return values
+    zero = pa.array([0], pa.int32() if kind.bit_width == 32 else pa.int64()).cast(kind)[0]
+    return pc.if_else(pc.is_valid(values), pc.fill_null(values, zero), pa.scalar(None, kind))
 
 
 def row_bytes(schema: pa.Schema) -> int:
