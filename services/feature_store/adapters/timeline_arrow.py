@@ -7,16 +7,18 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from millrace.aggregates import NEVER_US, Events, window_values
+from millrace.aggregates import NEVER_US, Events
 
 from services.feature_store.adapters.columns_arrow import ENTITY, event_columns, latest_column, value_name
-from services.feature_store.domain.timelines import NewestIndex, speaks
+from services.feature_store.domain.timelines import NewestIndex, Runs, speaks, windows_at
 from services.feature_store.domain.views import CompiledView
 from services.feature_store.handlers.tables import key_texts
 from services.feature_store.ports import TIMELINE, Held, Question, Told
 
 # News is sorted by itself until it is this share of what is held, then all of it is sorted anew.
 NEWS_SHARE = 8
+# Of the two indices of the newest, as known and as happened, each made when it is first asked for.
+INDEX_BYTES_PER_EVENT = 2 * 16
 
 
 class Timeline:
@@ -114,6 +116,7 @@ class _Segment:
     entities: pa.Array = field(init=False)
     events: Events = field(init=False)
     _indices: dict[bool, NewestIndex] = field(init=False, default_factory=dict)
+    _runs: Runs | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         encoded = self.table[ENTITY].unify_dictionaries().combine_chunks()
@@ -135,7 +138,8 @@ class _Segment:
     @property
     def nbytes(self) -> int:
         """Memory held."""
-        return int(self.table.nbytes) + self.events.entity.nbytes + sum(i.nbytes for i in self._indices.values())
+        searched = self.size * INDEX_BYTES_PER_EVENT if not self.view.view.is_windowed or self.view.view.ttl_us else 0
+        return int(self.table.nbytes) + self.events.entity.nbytes + searched
 
     def repeats(self, identity: np.ndarray) -> int:
         """How many of its events are among others, by identity."""
@@ -148,13 +152,13 @@ class _Segment:
         """The view of these events alone."""
         codes = pc.fill_null(pc.index_in(question.keys, value_set=self.entities), -1)
         entity = codes.to_numpy(zero_copy_only=False).astype(np.int64)
-        events, places = self._counting(question)
-        newest = self._newest(question, events, places).at(entity, question.moment_us)
-        if places is not None:
-            newest = _at(places, newest, -1)
+        if self.view.view.is_windowed and not self.view.view.ttl_us:
+            newest = np.full(len(entity), -1, dtype=np.int64)  # such a view speaks of everyone at any time
+        else:
+            newest = self._newest(question, entity)
         newest_us, seq = (_at(of, newest, NEVER_US) for of in (self.events.event_us, self.events.seq))
         if self.view.view.is_windowed:
-            columns = self._windows(question, entity, events, places)
+            columns = self._windows(question, entity)
         else:
             columns = [latest_column(self.view, column, self.table, newest) for column in question.columns]
         return _Part(Told(entity >= 0, columns), newest_us, seq)
@@ -171,44 +175,33 @@ class _Segment:
         places = np.flatnonzero(self.events.visible_us <= bound_us)
         return _taken(self.events, places), places
 
-    def _newest(self, question: Question, events: Events, places: np.ndarray | None) -> NewestIndex:
+    def _newest(self, question: Question, entity: np.ndarray) -> np.ndarray:
+        """The place of the newest event that counts in each row; -1: none."""
+        events, places = self._counting(question)
         if places is not None:
-            return NewestIndex(events, len(self.entities), as_happened=question.as_happened)
-        index = self._indices.get(question.as_happened)
-        if index is None:
             index = NewestIndex(events, len(self.entities), as_happened=question.as_happened)
-            self._indices[question.as_happened] = index
-        return index
+            return _at(places, index.at(entity, question.moment_us), -1)
+        kept = self._indices.get(question.as_happened)
+        if kept is None:
+            kept = NewestIndex(events, len(self.entities), as_happened=question.as_happened)
+            self._indices[question.as_happened] = kept
+        return kept.at(entity, question.moment_us)
 
-    def _windows(
-        self, question: Question, entity: np.ndarray, events: Events, places: np.ndarray | None
-    ) -> list[pa.Array]:
-        near = self._near(question, entity, events)
-        values = [_values(self.table, i) for i in range(len(self.view.view.aggregates))]
-        if places is not None:
-            values = [None if v is None else v[places] for v in values]
-        found = window_values(
+    def _windows(self, question: Question, entity: np.ndarray) -> list[pa.Array]:
+        if self._runs is None:
+            self._runs = Runs(self.events.entity, self.events.event_us, len(self.entities))
+        kept = [_values(self.table, i) for i in range(len(self.view.view.aggregates))]
+        found = windows_at(
+            self.view,
+            self.events,
+            self._runs,
+            lambda places: [None if values is None else values[places] for values in kept],
             entity,
             question.moment_us,
-            _taken(events, near),
-            [None if v is None else v[near] for v in values],
-            self.view.view.aggregates,
-            self.view.view.windows_us,
-            self.view.view.hop_us,
             as_happened=question.as_happened,
-        ).reshape(len(self.view.view.columns), len(entity))
+            visible_to_us=question.visible_to_us,
+        )
         return [pa.array(found[column], mask=np.isnan(found[column])) for column in question.columns]
-
-    def _near(self, question: Question, entity: np.ndarray, events: Events) -> np.ndarray:
-        """Places of the events that a window of the question can reach."""
-        if not len(entity):
-            return np.zeros(0, dtype=np.int64)
-        asked = np.zeros(len(self.entities) + 1, dtype=bool)
-        asked[entity] = True  # a key that is not held marks the last place, which no event has
-        view = self.view.view
-        begin_us = int(question.moment_us.min()) - max(view.windows_us) - view.hop_us
-        reach = (events.event_us >= begin_us) & (events.event_us < int(question.moment_us.max()))
-        return np.flatnonzero(reach & asked[events.entity])
 
 
 def _no_events(view: CompiledView) -> pa.Table:
