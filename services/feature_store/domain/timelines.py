@@ -138,7 +138,10 @@ def speaks(view: CompiledView, newest_us: np.ndarray, at_us: np.ndarray) -> np.n
 
 def _place(runs: Runs, entity: np.ndarray, time_us: np.ndarray) -> np.ndarray:
     """Of the entity's first event at or after the time; 0 for a negative entity, which has none."""
-    return np.where(entity >= 0, runs.after(np.maximum(entity, 0), time_us - 1), 0)
+    place = np.zeros(len(entity), dtype=np.int64)
+    rows = np.flatnonzero(entity >= 0)
+    place[rows] = runs.after(entity[rows], time_us[rows] - 1)
+    return place
 
 
 def _distinct(numbers: np.ndarray, bound: int) -> tuple[np.ndarray, np.ndarray]:

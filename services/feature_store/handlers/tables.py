@@ -60,6 +60,8 @@ def _width(kind: pa.DataType) -> int:
 
 def to_stream(table: pa.Table) -> bytes:
     """One Arrow IPC stream of one batch; equal tables give equal bytes."""
+    # Taken, not sliced: a slice of texts is written with bytes of the rows behind it.
+    table = table.combine_chunks().take(pa.array(np.arange(table.num_rows)))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         for batch in table.combine_chunks().to_batches():

@@ -21,7 +21,7 @@ from services.feature_store.ports import Census, HistoryColumns, Question, Stret
 # Beyond every time that an event can carry: no bound.
 FOREVER_US = 2**62
 MIB = 1 << 20
-# Measured (tests/unit/feature_store/test_memory.py): what an event costs while it is sorted, beside its fields twice.
+# Measured (tests/unit/feature_store/test_bounded.py): what an event costs while it is sorted, beside its fields twice.
 SORTING_BYTES_PER_EVENT = 220
 FIELD_COPIES = 3
 # Of the bound: what timelines may hold together; the rest is for the one that is being sorted, or for a part.
@@ -123,6 +123,7 @@ class Timelines:
         await self._feed(name, table, view, stretch, weight.bytes)
         held = await self._shelf.seal(name, view)
         self._held[name] = _Resident(census, held.bytes)
+        await self._make_room(name, 0)
 
     async def _in_parts(self, name: str, table: Table, view: CompiledView, question: Question) -> Told:
         """As many parts, by entity, as it takes for each to fit; what is in none was never heard of."""
