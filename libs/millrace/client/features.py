@@ -131,7 +131,7 @@ class Features:
         """Builds a training set: labelled examples with moments in [begin, end), or the rows of `spine`.
 
         `spine` is a table with columns `entity`, `moment` and any others, in any of these forms: Arrow, pandas,
-        polars, the path of a Parquet, Arrow, CSV or NDJSON file, or the digest that `upload_spine` gave. As many rows
+        polars, a list of dictionaries, the path of a Parquet, Arrow, CSV or NDJSON file, or the digest that `upload_spine` gave. As many rows
         come out as went in, in their order. Features are as they were known at each row's moment, or, with
         `as_happened`, also what became known later (but by `as_of`). Times are datetimes, ISO 8601 text or
         microseconds; UTC where no zone is named. `on_progress` hears of (rows done, rows in all).

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PIECE_BYTES = 1 << 20
 MANIFEST_KEY = b"millrace.manifest"
-FORMS = "an Arrow table or reader, a pandas or polars frame, or the path of a .parquet, .arrow, .csv or .ndjson file"
+FORMS = "an Arrow table or reader, a pandas or polars frame, a list of dictionaries, or the path of a .parquet, .arrow, .csv or .ndjson file"
 
 
 def pieces_of(table: Any) -> Iterator[bytes]:
@@ -165,13 +165,15 @@ def _batches(table: Any) -> Any:
         table = pa.Table.from_batches([table])
     if not isinstance(table, pa.Table):
         try:
-            if hasattr(table, "to_arrow"):
+            if isinstance(table, list | tuple):
+                table = pa.Table.from_pylist(list(table))
+            elif hasattr(table, "to_arrow"):
                 table = table.to_arrow()
             elif hasattr(table, "iloc"):
                 table = pa.Table.from_pandas(table, preserve_index=False)
             else:
                 raise BadTable(f"{type(table).__name__} is no table; it takes {FORMS}")
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        except (pa.ArrowInvalid, pa.ArrowTypeError, AttributeError) as error:
             raise BadTable(f"the frame cannot be sent: {error}") from error
     return table.to_reader(max_chunksize=50_000)
 

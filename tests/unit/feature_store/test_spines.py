@@ -91,7 +91,14 @@ async def test_a_spine_may_have_any_form(redis_client, tmp_path):
     async with served(world) as address, Features(address, "shop") as features:
         digests = {
             (await features.training_set(spine=spine)).digest
-            for spine in (SPINE, SPINE.to_reader(), frame, tmp_path / "spine.parquet", str(tmp_path / "spine.arrow"))
+            for spine in (
+                SPINE,
+                rows(),
+                SPINE.to_reader(),
+                frame,
+                tmp_path / "spine.parquet",
+                str(tmp_path / "spine.arrow"),
+            )
         }
         assert len(digests) == 1
         from_csv = await (await features.training_set(spine=tmp_path / "spine.csv")).to_arrow()
