@@ -96,7 +96,7 @@ class TrainingSet:
         """All rows as a data frame of polars, which must be installed."""
         import polars
 
-        frame: polars.DataFrame = polars.from_arrow(await self.to_arrow())  # type: ignore[assignment]
+        frame: polars.DataFrame = polars.from_arrow(await self.to_arrow())
         return frame
 
 
@@ -131,10 +131,10 @@ class Features:
         """Builds a training set: labelled examples with moments in [begin, end), or the rows of `spine`.
 
         `spine` is a table with columns `entity`, `moment` and any others, in any of these forms: Arrow, pandas,
-        polars, a list of dictionaries, the path of a Parquet, Arrow, CSV or NDJSON file, or the digest that `upload_spine` gave. As many rows
-        come out as went in, in their order. Features are as they were known at each row's moment, or, with
-        `as_happened`, also what became known later (but by `as_of`). Times are datetimes, ISO 8601 text or
-        microseconds; UTC where no zone is named. `on_progress` hears of (rows done, rows in all).
+        polars, a list of dictionaries, the path of a Parquet, Arrow, CSV or NDJSON file, or the digest that
+        `upload_spine` gave. As many rows come out as went in, in their order. Features are as they were known at each
+        row's moment, or, with `as_happened`, also what became known later (but by `as_of`). Times are datetimes, ISO
+        8601 text or microseconds; UTC where no zone is named. `on_progress` hears of (rows done, rows in all).
         """
         request = service_pb2.TrainingSetRequest(
             project=self._project,

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 PIECE_BYTES = 1 << 20
 MANIFEST_KEY = b"millrace.manifest"
-FORMS = "an Arrow table or reader, a pandas or polars frame, a list of dictionaries, or the path of a .parquet, .arrow, .csv or .ndjson file"
+FORMS = (
+    "an Arrow table or reader, a pandas or polars frame, a list of dictionaries,"
+    " or the path of a .parquet, .arrow, .csv or .ndjson file"
+)
 
 
 def pieces_of(table: Any) -> Iterator[bytes]:

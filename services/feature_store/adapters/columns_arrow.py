@@ -109,7 +109,9 @@ def _plain(aggregate: Aggregate, events: pa.Table) -> np.ndarray | None:
         distinct = column.dictionary_encode()
         hashes = np.append(hash_values(distinct.dictionary.to_pylist()), np.uint64(0))
         codes = pc.fill_null(distinct.indices, len(hashes) - 1).to_numpy(zero_copy_only=False)
-        return hashes[codes]
+        found: np.ndarray = hashes[codes]
+        return found
     if aggregate.function in _NUMBERS and not pa.types.is_string(column.type):
-        return pc.fill_null(as_floats(column), np.nan).to_numpy(zero_copy_only=False)
+        numbers: np.ndarray = pc.fill_null(as_floats(column), np.nan).to_numpy(zero_copy_only=False)
+        return numbers
     return None

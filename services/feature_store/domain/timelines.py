@@ -33,11 +33,13 @@ class Runs:
 
     def begin(self, entity: np.ndarray) -> np.ndarray:
         """Where the run of each entity begins."""
-        return self._begin[entity]
+        begin: np.ndarray = self._begin[entity]
+        return begin
 
     def after(self, entity: np.ndarray, bound_us: np.ndarray) -> np.ndarray:
         """The place in each entity's run of the first time that is beyond the bound, or the run's end."""
-        low, high = self._begin[entity].copy(), self._begin[entity + 1]
+        low: np.ndarray = self._begin[entity].copy()
+        high = self._begin[entity + 1]
         last = max(len(self._time_us) - 1, 0)
         for _ in range(self._steps):
             middle = (low + high) >> 1
@@ -129,10 +131,11 @@ def windows_at(
 
 def speaks(view: CompiledView, newest_us: np.ndarray, at_us: np.ndarray) -> np.ndarray:
     """Where a view has anything to say, bool[n]: the half of `answers.judge` that does not look at the values."""
-    heard = newest_us != NEVER_US
+    heard: np.ndarray = newest_us != NEVER_US
     ttl_us = view.view.ttl_us
     if ttl_us:
-        return heard & (at_us - np.where(heard, newest_us, at_us) <= ttl_us)
+        within: np.ndarray = at_us - np.where(heard, newest_us, at_us) <= ttl_us
+        return heard & within
     return np.ones(len(newest_us), dtype=bool) if view.view.is_windowed else heard
 
 

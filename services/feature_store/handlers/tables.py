@@ -53,7 +53,7 @@ def row_bytes(schema: pa.Schema) -> int:
 
 def _width(kind: pa.DataType) -> int:
     try:
-        return max(kind.bit_width // 8, 1)
+        return max(int(kind.bit_width) // 8, 1)
     except ValueError:
         return TEXT_BYTES
 
