@@ -78,6 +78,9 @@ async def test_what_is_taken_from_history_is_not_remembered(redis_client):
     after, table, _ = await built(world)
     assert after != before
     assert set(table["order.customer"].to_pylist()) == {"ann", None}
+    await world.store.timelines.clear()
+    assert world.store.timelines.held_bytes == 0
+    assert (await built(world))[0] == after
 
 
 async def test_the_one_not_asked_for_longest_makes_room(redis_client):
