@@ -134,8 +134,8 @@ def speaks(view: CompiledView, newest_us: np.ndarray, at_us: np.ndarray) -> np.n
     heard: np.ndarray = newest_us != NEVER_US
     ttl_us = view.view.ttl_us
     if ttl_us:
-        within: np.ndarray = at_us - np.where(heard, newest_us, at_us) <= ttl_us
-        return heard & within
+        heard &= at_us - np.where(heard, newest_us, at_us) <= ttl_us
+        return heard
     return np.ones(len(newest_us), dtype=bool) if view.view.is_windowed else heard
 
 
