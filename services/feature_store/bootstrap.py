@@ -26,11 +26,13 @@ from services.feature_store.adapters.history_clickhouse import ClickHouseHistory
 from services.feature_store.adapters.keys_redis import RedisKeys
 from services.feature_store.adapters.models_registry import RegistryModels
 from services.feature_store.adapters.rates_clickhouse import ClickHouseRates
-from services.feature_store.adapters.reader_process import ProcessReader, ThreadReader
+from services.feature_store.adapters.reader_thread import ThreadReader
 from services.feature_store.adapters.records_json import RecordReader
 from services.feature_store.adapters.shadow_clickhouse import ShadowTables
 from services.feature_store.adapters.shadow_redis import ShadowRows
 from services.feature_store.adapters.spine_labeling import LabelingSpine
+from services.feature_store.adapters.spool_files import FileSpools
+from services.feature_store.adapters.timeline_shelf import ProcessShelf
 from services.feature_store.entrypoints.catalogue import CatalogueDoor
 from services.feature_store.entrypoints.consumer import Consumers
 from services.feature_store.entrypoints.rest import FeaturePages
@@ -44,18 +46,21 @@ from services.feature_store.handlers.online import OnlineFeatures
 from services.feature_store.handlers.progress import Progress
 from services.feature_store.handlers.reads import OnlineReads
 from services.feature_store.handlers.shadow import ShadowRun
+from services.feature_store.handlers.spines import Spines
 from services.feature_store.handlers.statistics import FeatureStatistics
-from services.feature_store.handlers.training import READS_AT_ONCE, Historian, TrainingSets
+from services.feature_store.handlers.timelines import Timelines
+from services.feature_store.handlers.training import Historian, SnapshotLimits, TrainingSets
 from services.feature_store.ports import (
     EventRates,
-    HistoryReader,
-    HistoryStore,
+    History,
     ModelBook,
     OnlineKeys,
     OnlineStore,
     ShadowRowStore,
     ShadowTableStore,
     SpineSource,
+    Spools,
+    TimelineShelf,
 )
 from services.feature_store.settings import ROOM, Settings
 
@@ -68,10 +73,11 @@ class Neighbours:
 
     bus: Bus
     online: OnlineStore
-    history: HistoryStore
+    history: History
     spines: SpineSource
     objects: Objects
-    reader: HistoryReader
+    shelf: TimelineShelf
+    spools: Spools
     keys: OnlineKeys
     rates: EventRates
     models: ModelBook
@@ -97,9 +103,6 @@ class FeatureStore:
         self.historian = Historian(
             neighbours.history, self.feeds, self.writer, settings.training_wait_s, self.consumers.history.hurry
         )
-        self.training = TrainingSets(
-            self.historian, neighbours.spines, neighbours.objects, neighbours.reader, settings.snapshot_chunk_rows
-        )
         self.statistics = FeatureStatistics(
             neighbours.keys,
             neighbours.online,
@@ -113,10 +116,15 @@ class FeatureStore:
         forgetters = (self.progress.forget, self.statistics.forget)
         self.drops = Drops(neighbours.keys, self.feeds, neighbours.models, forgetters)
         self.catalogue = Catalogue(self.feeds, neighbours.models, self.statistics, self.reads, settings.stats_keep_s)
+        self.timelines = Timelines(neighbours.history, neighbours.shelf, settings.training_memory_mib)
+        self.spines = Spines(neighbours.spines, neighbours.objects, neighbours.spools, settings.spine_upload_mib)
+        sizes = SnapshotLimits(settings.snapshot_chunk_rows, settings.snapshot_chunk_mib, settings.training_memory_mib)
+        self.training = TrainingSets(self.historian, self.timelines, self.spines, neighbours.objects, sizes)
         self.service = FeatureStoreService(
             self.reads,
             self.historian,
             self.training,
+            self.spines,
             ThreadReader(),
             catalogue=CatalogueDoor(self.statistics, self.drops, settings.stats_keep_s),
             most_entities=settings.most_entities,
@@ -202,7 +210,8 @@ def build(settings: Settings | None = None) -> RoomProcess:
     database = ROOM if plan is None else f"{ROOM}_shadow_{plan.name}"
     clickhouse = ClickHouse(known.clickhouse_url, database=database)
     labeling = channel(known.labeling_address, known)
-    reader = ProcessReader(READS_AT_ONCE)
+    shelf = ProcessShelf(known.training_processes)
+    spools = FileSpools(known.folder(ROOM) / "spools")
     objects = open_objects(known.objects_url) if known.objects_url else FolderObjects(known.objects_path(ROOM))
     registry = channel(known.registry_address, known) if known.registry_address else None
     online = RedisFeatures(redis) if plan is None else RedisFeatures(redis, prefix_of_shadow(plan.name))
@@ -210,9 +219,10 @@ def build(settings: Settings | None = None) -> RoomProcess:
         bus,
         online,
         ClickHouseHistory(clickhouse),
-        LabelingSpine(labeling),
+        LabelingSpine(labeling, spools),
         objects,
-        reader,
+        shelf,
+        spools,
         RedisKeys(redis),
         ClickHouseRates(clickhouse),
         RegistryModels(registry),
@@ -221,12 +231,13 @@ def build(settings: Settings | None = None) -> RoomProcess:
     store = FeatureStore(known, neighbours)
     room.on_start(bus.start)
     room.on_start(lambda: clickhouse.start(MIGRATIONS))
+    room.on_start(spools.sweep)
     definitions = DefinitionBook(bus)
     join(room, store, definitions)
     if plan is not None:
         beside = ShadowRows(redis, plan.name), ShadowTables(clickhouse, ROOM, database)
         _replay(room, store, definitions, plan, beside)
-    for stop in (bus.stop, clickhouse.close, redis.aclose, reader.close):
+    for stop in (bus.stop, clickhouse.close, redis.aclose, shelf.close):
         room.on_stop(stop)
     room.on_stop(lambda: labeling.close(None))
     if registry is not None:

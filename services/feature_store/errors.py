@@ -12,6 +12,7 @@ RoomError
 ├── SwapRefused      retry    another writer was faster, again and again
 ├── TooLate          deadline the views did not reach the asked time before the caller's deadline
 ├── EmptyTrainingSet precondition
+├── BadSpine         invalid
 ├── RowCorrupt       data_loss
 └── SnapshotCorrupt  data_loss
 """
@@ -76,6 +77,10 @@ class TooLate(DeadlineExceeded):
 
 class EmptyTrainingSet(Precondition):
     """No labelled example in the range."""
+
+
+class BadSpine(Invalid):
+    """A user's table that cannot be the rows of a training set; the text names the column or row."""
 
 
 class RowCorrupt(DataLoss):

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from millrace.bus.events import Batch, Record
 from millrace.definitions.model import FieldType, Project
 
@@ -91,6 +92,47 @@ class Range:
     entities: tuple[str, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Census:
+    """What a history table holds: rows per partition and their last offset; rows handed back, and rows in all.
+
+    Rows are counted as they lie there: a repeat that the engine has not merged yet counts twice.
+    """
+
+    partitions: Mapping[int, tuple[int, int]]
+    retried: int
+
+    @property
+    def rows(self) -> int:
+        """Rows in all."""
+        return self.retried + sum(rows for rows, _ in self.partitions.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of history for a timeline: event times in [from, to), visible by then, offsets in (after, upto].
+
+    `part` (i, n): only entities whose hash is i modulo n. A partition that `upto` does not name is left out; rows
+    handed back from the dead letters have no place in the log and come whenever `after` is empty.
+    """
+
+    upto: Mapping[int, int]
+    after: Mapping[int, int]
+    from_us: int
+    to_us: int
+    visible_to_us: int
+    entity_fields: tuple[str, ...]
+    part: tuple[int, int] = (0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """How much a stretch holds; `bytes` counts the named fields alone."""
+
+    rows: int
+    bytes: int
+
+
 # Columns that every history table has before the source's fields; `_via` names the retry topic, if there was one.
 SYSTEM: tuple[tuple[str, pa.DataType], ...] = (
     ("_event_us", pa.int64()),
@@ -101,6 +143,15 @@ SYSTEM: tuple[tuple[str, pa.DataType], ...] = (
     ("_via", pa.string()),
 )
 
+
+# Columns that a timeline has of each event before the view's fields. `_seq` breaks ties of event time; `_identity` is a
+# hash of the event's id, uint64.
+TIMELINE: tuple[tuple[str, pa.DataType], ...] = (
+    ("_event_us", pa.int64()),
+    ("_visible_us", pa.int64()),
+    ("_seq", pa.int64()),
+    ("_identity", pa.uint64()),
+)
 
 FIELD_TYPES: dict[str, pa.DataType] = {
     FieldType.STRING: pa.string(),
@@ -114,6 +165,11 @@ FIELD_TYPES: dict[str, pa.DataType] = {
 def history_schema(fields: Sequence[tuple[str, str]]) -> pa.Schema:
     """The Arrow schema of history with these fields (name, type)."""
     return pa.schema([*SYSTEM, *((name, FIELD_TYPES[kind]) for name, kind in fields)])
+
+
+def timeline_schema(fields: Sequence[tuple[str, str]]) -> pa.Schema:
+    """The Arrow schema of `HistoryStore.timeline` with these fields (name, type)."""
+    return pa.schema([*TIMELINE, *((name, FIELD_TYPES[kind]) for name, kind in fields)])
 
 
 class HistoryStore(Protocol):
@@ -136,11 +192,63 @@ class HistoryStore(Protocol):
         ...
 
 
+class HistoryColumns(Protocol):
+    """History for timelines: columns, in any order. All failures of the server are StoreUnavailable."""
+
+    async def census(self, table: Table) -> Census:
+        """What the table holds at one instant."""
+        ...
+
+    async def weigh(self, table: Table, fields: Sequence[str], stretch: Stretch) -> Weight:
+        """How much `timeline` would give, roughly."""
+        ...
+
+    async def cuts(self, table: Table, stretch: Stretch, pieces: int) -> list[int]:
+        """At most `pieces` - 1 event times, ascending, that cut the stretch into parts of about one size."""
+        ...
+
+    async def timeline(self, table: Table, fields: Sequence[str], stretch: Stretch) -> pa.Table:
+        """Events of the stretch, as `timeline_schema`; each once, unless `after` is given: then as they came."""
+        ...
+
+
+class History(HistoryStore, HistoryColumns, Protocol):
+    """Both ways of reading, of one store."""
+
+
 class SpineSource(Protocol):
     """Labelled examples, from labeling."""
 
     async def spine(self, project: str, from_us: int, to_us: int, as_of_us: int) -> pa.Table:
         """Columns entity, moment_us, label, outcome, origin, confidence (and more), ordered by (moment, entity)."""
+        ...
+
+
+class Spool(Protocol):
+    """A table on its way, kept in a file. Failures to write are StoreUnavailable."""
+
+    async def write(self, piece: bytes) -> None:
+        """Append bytes of an Arrow IPC stream or file, or of a Parquet file."""
+        ...
+
+    async def append(self, batch: pa.RecordBatch) -> None:
+        """Append rows; not beside `write`."""
+        ...
+
+    async def table(self) -> pa.Table:
+        """All of it, its cells still in the file. Raises pyarrow's errors for bytes that are no table."""
+        ...
+
+    async def close(self) -> None:
+        """The file goes when the table does."""
+        ...
+
+
+class Spools(Protocol):
+    """Makes spools."""
+
+    def open(self) -> Spool:
+        """An empty one."""
         ...
 
 
@@ -164,7 +272,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class Walked:
     """A part of a walk through the online store: keys looked at so far, keys there are, what was found in this part."""
 
     scanned: int
@@ -175,7 +283,7 @@ class Stretch:
 class OnlineKeys(Protocol):
     """The online store key by key, in bounded steps. All failures of the server are StoreUnavailable."""
 
-    def walk(self, project: str) -> AsyncIterator[Stretch]:
+    def walk(self, project: str) -> AsyncIterator[Walked]:
         """Everything kept of a project, in no order; what is there all the while comes at least once."""
         ...
 
@@ -231,4 +339,72 @@ class ShadowTableStore(Protocol):
 
     async def drop(self) -> None:
         """Delete all that is the shadow's. Raises StoreUnavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A view's columns (by position) at n (key, moment) pairs, of events visible by `visible_to_us`.
+
+    `keys` are entity keys of any type, null where there is none; moments int64 microseconds.
+    """
+
+    columns: tuple[int, ...]
+    keys: pa.Array
+    moment_us: np.ndarray
+    as_happened: bool
+    visible_to_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The answer: one array per column, null where the view says nothing; `known` is where the entity has events."""
+
+    known: np.ndarray
+    columns: list[pa.Array]
+
+    def replaced(self, where: np.ndarray, other: Told) -> Told:
+        """`other` where the mask says so, else this; known is what either knows."""
+        mask = pa.array(where)
+        pairs = [_alike(a, b) for a, b in zip(self.columns, other.columns, strict=True)]
+        return Told(self.known | other.known, [pc.if_else(mask, b, a) for a, b in pairs])
+
+
+def _alike(one: pa.Array, other: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Both in one type: what knows nothing of a column cannot tell which it has."""
+    if one.type == other.type:
+        return one, other
+    if one.null_count == len(one):
+        return pa.nulls(len(one), other.type), other
+    if other.null_count == len(other):
+        return one, pa.nulls(len(other), one.type)
+    return one.cast(pa.float64()), other.cast(pa.float64())
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a timeline holds; `repeats` events were added that it had already (by identity)."""
+
+    rows: int
+    bytes: int
+    repeats: int
+
+
+class TimelineShelf(Protocol):
+    """Timelines by name, away from the event loop. Raises Unavailable when what held them is gone, with all of them."""
+
+    async def add(self, name: str, view: CompiledView, events: pa.Table) -> None:
+        """Give a timeline (a new one for a new name) a piece of history."""
+        ...
+
+    async def seal(self, name: str, view: CompiledView) -> Held:
+        """What was added counts from now on."""
+        ...
+
+    async def read(self, name: str, question: Question) -> Told:
+        """Ask a sealed timeline. Raises ExpressionError."""
+        ...
+
+    async def drop(self, name: str) -> None:
+        """Forget a timeline; harmless when there is none."""
         ...

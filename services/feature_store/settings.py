@@ -42,6 +42,26 @@ class Settings(RoomSettings):
     snapshot_chunk_rows: int = knob(
         50_000, ROOM, "snapshot_chunk_rows", "Rows of one snapshot object: bounds what a reader holds.", ge=1
     )
+    snapshot_chunk_mib: int = knob(
+        16,
+        ROOM,
+        "snapshot_chunk_mib",
+        "Size of one snapshot object: wide rows make fewer of it.",
+        ge=1,
+    )
+    training_memory_mib: int = knob(
+        1_024,
+        ROOM,
+        "training_memory_mib",
+        "Memory of training sets: half for timelines kept between them, the rest for what is read and worked out.",
+        ge=16,
+    )
+    training_processes: int = knob(
+        2, ROOM, "training_processes", "Children that hold timelines: views are worked out side by side.", ge=1
+    )
+    spine_upload_mib: int = knob(
+        1_024, ROOM, "spine_upload_mib", "Largest table of a user's own whose rows a training set may have.", ge=1
+    )
     most_entities: int = knob(1_000, ROOM, "most_entities", "Entities that one online read may name.", ge=1)
     stats_sample: int = knob(
         5_000,

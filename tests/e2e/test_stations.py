@@ -99,12 +99,13 @@ def test_the_walk_ends_in_a_prediction_and_in_why(platform):
 
 
 def test_the_snippets_run_as_they_stand(platform, tmp_path):
-    publish, predict, _ = readme.snippets()
+    publish, predict, training, _ = readme.snippets()
     assert "1 0 []" in _typed(publish, platform, tmp_path / "publish")
     said = _typed(predict, platform, tmp_path / "predict")
     [answer] = platform.json("predict", "stations", "seattle-1273370400000000")["answers"]
     value, version = re.search(r"([\d.]+) (\d+) \[\('plan", said).groups()
     assert (float(value), int(version)) == (pytest.approx(answer["value"], rel=1e-6), 1)
+    assert "'note': 'mine', 'plan." in _typed(training, platform, tmp_path / "training")
 
 
 def test_a_project_file_with_errors_changes_nothing_and_names_every_line(platform, tmp_path):
@@ -242,7 +243,7 @@ def artifact(platform: Cli, digest: str) -> bytes:
 @contextlib.contextmanager
 def _listening(platform: Cli, log: Path):
     """README's last snippet at work, once it told what serves now; yields its log."""
-    child = readme.console(readme.snippets()[2], platform.home, log)
+    child = readme.console(readme.snippets()[-1], platform.home, log)
     try:
         until_sync(lambda: _versions(log), 60, what="the plan that serves")
         yield log

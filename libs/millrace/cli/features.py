@@ -1,4 +1,4 @@
-"""`millrace features list|show|read|history`: what features are made of, and what they are worth for an entity."""
+"""`millrace features`: what a project's features are, what they are worth for an entity, and training sets of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from millrace.cli.errors import CliError
 from millrace.cli.options import DEFAULT_HOME, AsJson, Home, Project, time_of
+from millrace.cli.trainingset import training_set
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from millrace.definitions import model as declared
 
 app = typer.Typer(help="Features: what they are made of, and their values online and in history.", no_args_is_help=True)
+app.command("training-set")(training_set)
 
 MOST_VERSIONS = 200  # of a model that are looked at, the newest
 MICROSECONDS = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}

@@ -9,6 +9,8 @@ ClientError
 ├── BadEventFile     a file of events cannot be read
 ├── FileChanged      what was published of a file is not what it holds now
 ├── JournalTaken     another process publishes the file
+├── BadTable         a table cannot be sent or written
+├── SnapshotBroken   the rows that came are not those of the snapshot's digest
 └── NotQuiet         the platform did not come to rest before the deadline
 """
 
@@ -33,6 +35,14 @@ class CallFailed(ClientError):
         super().__init__(f"{what}: {error.code().name}: {error.details()}")
         self.code = error.code().name
         self.is_lasting = is_lasting
+
+
+class BadTable(ClientError):
+    """A table that cannot be sent or written; the text says what it takes."""
+
+
+class SnapshotBroken(ClientError):
+    """The rows that came are cut off, or are not those that the snapshot's digest names."""
 
 
 class NotQuiet(ClientError):

@@ -10,7 +10,17 @@ from millrace.definitions.model import FieldType
 from millrace.stores.clickhouse import ClickHouse
 
 from services.feature_store.domain.values import Position
-from services.feature_store.ports import SYSTEM, Range, Table, history_schema
+from services.feature_store.domain.views import MOST_PARTITIONS
+from services.feature_store.ports import (
+    SYSTEM,
+    Census,
+    Range,
+    Stretch,
+    Table,
+    Weight,
+    history_schema,
+    timeline_schema,
+)
 
 COLUMN_TYPES: dict[str, str] = {
     FieldType.STRING: "Nullable(String)",
@@ -23,7 +33,10 @@ _SYSTEM_TYPES = {pa.int64(): "Int64", pa.string(): "String"}
 
 
 class ClickHouseHistory:
-    """A HistoryStore. The catalogue table `history_tables` says which table holds which contract of a source."""
+    """A HistoryStore and HistoryColumns.
+
+    The catalogue table `history_tables` says which table holds which contract of a source.
+    """
 
     def __init__(self, clickhouse: ClickHouse) -> None:
         self._clickhouse = clickhouse
@@ -93,6 +106,69 @@ class ClickHouseHistory:
             params,
         )
         return found.cast(history_schema([(name, types[name]) for name in fields]))
+
+    async def census(self, table: Table) -> Census:
+        """As `HistoryColumns.census`."""
+        rows = await self._clickhouse.query_rows(
+            "SELECT _via != '' AS retried, _partition AS partition, count() AS rows, max(_offset) AS last"
+            f" FROM `{table.name}` GROUP BY retried, partition"
+        )
+        partitions = {int(r["partition"]): (int(r["rows"]), int(r["last"])) for r in rows if not r["retried"]}
+        return Census(partitions, sum(int(row["rows"]) for row in rows if row["retried"]))
+
+    async def weigh(self, table: Table, fields: Sequence[str], stretch: Stretch) -> Weight:
+        """As `HistoryColumns.weigh`."""
+        where, params = _within(table, stretch)
+        sizes = " + ".join(f"byteSize(`{name}`)" for name in fields)
+        (row,) = await self._clickhouse.query_rows(
+            f"SELECT count() AS rows, sum({sizes}) AS bytes FROM `{table.name}` WHERE {where}", params
+        )
+        return Weight(int(row["rows"]), int(row["bytes"] or 0))
+
+    async def cuts(self, table: Table, stretch: Stretch, pieces: int) -> list[int]:
+        """As `HistoryColumns.cuts`."""
+        if pieces < 2:
+            return []
+        where, params = _within(table, stretch)
+        levels = ", ".join(f"{i / pieces:.6f}" for i in range(1, pieces))
+        (row,) = await self._clickhouse.query_rows(
+            f"SELECT quantilesExact({levels})(_event_us) AS cuts FROM `{table.name}` WHERE {where}", params
+        )
+        return sorted({int(cut) for cut in row["cuts"]})
+
+    async def timeline(self, table: Table, fields: Sequence[str], stretch: Stretch) -> pa.Table:
+        """As `HistoryColumns.timeline`."""
+        types = dict(table.fields)
+        where, params = _within(table, stretch)
+        columns = ", ".join(f"`{name}`" for name in fields)
+        found = await self._clickhouse.query_arrow(
+            f"SELECT _event_us, _visible_us, _offset * {MOST_PARTITIONS} + _partition AS _seq,"
+            f" cityHash64(_event_us, _event_id) AS _identity, {columns}"
+            f" FROM `{table.name}`{'' if stretch.after else ' FINAL'} WHERE {where}",
+            params,
+        )
+        return found.cast(timeline_schema([(name, types[name]) for name in fields]))
+
+
+def _within(table: Table, stretch: Stretch) -> tuple[str, dict[str, Any]]:
+    """SQL for the events of a stretch, and its parameters."""
+    where = ["_event_us >= {from:Int64}", "_event_us < {to:Int64}", "_visible_us <= {visible:Int64}"]
+    params: dict[str, Any] = {"from": stretch.from_us, "to": stretch.to_us, "visible": stretch.visible_to_us}
+    order = sorted(stretch.upto)
+    params |= {"partitions": order, "upto": [stretch.upto[p] for p in order]}
+    placed = "_offset <= transform(_partition, {partitions:Array(Int64)}, {upto:Array(Int64)}, toInt64(-1))"
+    if stretch.after:
+        params["after"] = [stretch.after.get(p, -1) for p in order]
+        placed += " AND _offset > transform(_partition, {partitions:Array(Int64)}, {after:Array(Int64)}, toInt64(-1))"
+        where.append(f"_via = '' AND {placed}")
+    else:
+        where.append(f"(_via != '' OR {placed})")
+    part, parts = stretch.part
+    if parts > 1:
+        types = dict(table.fields)
+        key = _key([(field, types[field]) for field in stretch.entity_fields])
+        where.append(f"cityHash64({key}) % {parts} = {part}")
+    return " AND ".join(where), params
 
 
 def _key(fields: Sequence[tuple[str, str]]) -> str:

@@ -8,7 +8,7 @@ import redis.asyncio
 from millrace.stores.errors import StoreUnavailable
 from redis.exceptions import RedisError
 
-from services.feature_store.ports import Kept, Place, Stretch
+from services.feature_store.ports import Kept, Place, Walked
 
 # Slots that the server looks through in one step: about half a millisecond in which it answers nobody else.
 STEP_KEYS = 1_000
@@ -22,7 +22,7 @@ class RedisKeys:
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client = client
 
-    async def walk(self, project: str) -> AsyncIterator[Stretch]:
+    async def walk(self, project: str) -> AsyncIterator[Walked]:
         """As `OnlineKeys.walk`: SCAN, whose steps do not hold the server."""
         cursor, scanned = 0, 0
         try:
@@ -35,7 +35,7 @@ class RedisKeys:
                     for key in keys
                     if isinstance(key, bytes) and (kept := parse(key)) and kept.place.project == project
                 ]
-                yield Stretch(scanned, total, found)
+                yield Walked(scanned, total, found)
                 if cursor == 0:
                     return
         except (RedisError, OSError) as error:

@@ -25,6 +25,8 @@ class Manifest:
     columns: tuple[tuple[str, str], ...]  # (name, type)
     rows: int
     chunks: tuple[str, ...]
+    spine: str = ""  # digest of the user's table whose rows these are; empty: the labelled examples
+    present: tuple[tuple[str, int], ...] = ()  # (feature, rows in which it has a value)
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: sorted keys, no spaces, UTF-8."""
@@ -40,6 +42,7 @@ class Manifest:
         try:
             columns = tuple((str(name), str(kind)) for name, kind in document.pop("columns"))
             chunks = tuple(str(digest) for digest in document.pop("chunks"))
-            return cls(columns=columns, chunks=chunks, **document)
+            present = tuple((str(name), int(rows)) for name, rows in document.pop("present", ()))
+            return cls(columns=columns, chunks=chunks, present=present, **document)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a snapshot manifest: {error}") from error

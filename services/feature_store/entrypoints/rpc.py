@@ -15,6 +15,7 @@ from services.feature_store.domain.answers import Judged
 from services.feature_store.domain.inputs import InputsPlan, Lookup
 from services.feature_store.entrypoints.catalogue import CatalogueDoor
 from services.feature_store.handlers.reads import OnlineReads
+from services.feature_store.handlers.spines import Spines
 from services.feature_store.handlers.training import Ask, Historian, Moments, Progress, TrainingSets
 from services.feature_store.ports import HistoryReader
 
@@ -29,6 +30,7 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
         reads: OnlineReads,
         historian: Historian,
         training: TrainingSets,
+        spines: Spines,
         few: HistoryReader,
         *,
         catalogue: CatalogueDoor,
@@ -38,6 +40,7 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
         self._reads = reads
         self._historian = historian
         self._training = training
+        self._spines = spines
         self._few = few
         self._catalogue = catalogue
         self._most_entities = most_entities
@@ -81,10 +84,24 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
     ) -> AsyncIterator[service_pb2.TrainingSetProgress]:
         """Progress, then the snapshot."""
         ask = Ask(
-            request.project, request.from_us, request.to_us, request.as_of_us, request.as_happened, request.service
+            request.project,
+            request.from_us,
+            request.to_us,
+            request.as_of_us,
+            request.as_happened,
+            tuple(request.features),
+            request.spine,
+            request.service,
         )
         async for progress in self._training.create(ask):
             yield _progress(progress)
+
+    async def UploadSpine(
+        self, request_iterator: AsyncIterator[labeling_pb2.ArrowChunk], context: Context
+    ) -> service_pb2.Spine:
+        """A table of the caller's own."""
+        receipt = await self._spines.take(chunk.data async for chunk in request_iterator)
+        return service_pb2.Spine(digest=receipt.digest, rows=receipt.rows, columns=receipt.columns)
 
     async def ReadSnapshot(
         self, request: service_pb2.ReadSnapshotRequest, context: Context
@@ -148,6 +165,8 @@ def _progress(progress: Progress) -> service_pb2.TrainingSetProgress:
                 to_us=manifest.to_us,
                 as_of_us=manifest.as_of_us,
                 definition_version=manifest.definition_version,
+                features=[name for name, _ in manifest.present],
+                present=[rows for _, rows in manifest.present],
             )
         )
     return message

@@ -12,7 +12,7 @@ from services.feature_store.adapters.history_clickhouse import ClickHouseHistory
 from services.feature_store.adapters.rates_clickhouse import DAY_US, HOUR_US, ClickHouseRates
 from services.feature_store.bootstrap import MIGRATIONS
 from services.feature_store.domain.values import Position
-from services.feature_store.ports import Range, Table, history_schema
+from services.feature_store.ports import Range, Stretch, Table, history_schema, timeline_schema
 
 pytestmark = pytest.mark.stack
 FIELDS = (("key", "string"), ("count", "integer"), ("size", "number"), ("flag", "boolean"), ("at", "timestamp"))
@@ -140,3 +140,44 @@ async def test_the_rate_of_a_source_is_of_the_day_before_and_counts_repeats_once
     assert await rates.per_hour(place, 10 * DAY_US) == pytest.approx(1)  # 24 of them, the first 24 hours ago
     assert await rates.per_hour(place, 8 * DAY_US + 2 * HOUR_US) == pytest.approx(1)  # two of them, two hours old
     assert await rates.per_hour(place, 5 * DAY_US) is None
+
+
+async def test_timelines_are_read_by_offset_by_time_and_by_entity(history):
+    place = table()
+    names = [name for name, _ in FIELDS]
+    await history.ensure(place)
+    for _ in range(2):
+        await history.insert(place, rows(FIELDS, *range(1, 30)))
+    await history.insert(place, rows(FIELDS, 40, via="retry.feature_store"))
+    census = await history.census(place)
+    assert {partition: last for partition, (_, last) in census.partitions.items()} == {0: 28, 1: 29}
+    assert (census.retried, census.rows in (30, 59)) == (1, True)
+    everything = Stretch({0: 28, 1: 29}, {}, -(2**62), 2**62, 2**62, ("key",))
+    found = await history.timeline(place, names, everything)
+    assert found.schema == timeline_schema(FIELDS)
+    assert sorted(found["_event_us"].to_pylist()) == [60, *range(71, 100)], "each once, and what was handed back"
+    assert len(set(found["_identity"].to_pylist())) == 30
+    assert set(found["_seq"].to_pylist()) == {n * 1024 + n % 2 for n in (*range(1, 30), 40)}
+    news = await history.timeline(place, names, replace(everything, upto={0: 28, 1: 27}, after={0: 20, 1: -1}))
+    assert set(news["_event_us"].to_pylist()) == {100 - n for n in (*range(22, 29, 2), *range(1, 28, 2))}
+    some = await history.timeline(place, names, replace(everything, from_us=80, to_us=95, visible_to_us=110))
+    assert sorted(some["_event_us"].to_pylist()) == list(range(90, 95))
+    parts = [await history.timeline(place, names, replace(everything, part=(i, 3))) for i in range(3)]
+    keys = [{key for key in part["key"].to_pylist() if key} for part in parts]
+    assert sum(map(len, keys)) == len(set.union(*keys)) == 29, "all but the null, each in one part"
+    weight = await history.weigh(place, names, everything)
+    assert weight.rows >= 30 and weight.bytes >= 30 * 33
+    cuts = await history.cuts(place, everything, 3)
+    assert len(cuts) == 2 and 70 < cuts[0] < cuts[1] < 100
+    assert await history.cuts(place, everything, 1) == []
+
+
+@pytest.mark.parametrize(("field", "kind"), [("key", str), ("count", int), ("size", float)])
+async def test_parts_are_by_whatever_type_a_key_has(history, field, kind):
+    place = table()
+    await history.ensure(place)
+    await history.insert(place, rows(FIELDS, *range(1, 30)))
+    stretch = Stretch({0: 28, 1: 29}, {}, -(2**62), 2**62, 2**62, (field,))
+    parts = [await history.timeline(place, [field], replace(stretch, part=(i, 4))) for i in range(4)]
+    values = [v for part in parts for v in part[field].to_pylist() if v is not None]
+    assert len(values) == len(set(values)) == 28 and isinstance(values[0], kind)

@@ -5,7 +5,7 @@ import pytest
 from millrace.definitions.load import load_text
 from millrace.runtime.errors import Invalid
 
-from services.feature_store.adapters.reader_process import ThreadReader
+from services.feature_store.adapters.reader_thread import ThreadReader
 from services.feature_store.domain.values import Status
 from services.feature_store.errors import UnknownFeature, UnknownService
 from services.feature_store.handlers.training import Moments

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 from millrace.stores.errors import ObjectCorrupt, ObjectMissing
 
-from services.feature_store.adapters.reader_process import ProcessReader, ThreadReader
+from services.feature_store.adapters.reader_thread import ThreadReader
+from services.feature_store.adapters.timeline_shelf import ProcessShelf
 from services.feature_store.domain.snapshot import AS_HAPPENED, Manifest
 from services.feature_store.errors import EmptyTrainingSet, SnapshotCorrupt, TooLate
 from services.feature_store.handlers.training import Ask, Moments
@@ -50,9 +51,13 @@ async def filled(client, *, shuffled: bool = False, **settings):
     return world
 
 
+async def whole(world, digest: str) -> bytes:
+    return b"".join([piece async for piece in world.store.training.read(digest)])
+
+
 async def built(world, ask: Ask = ASK) -> tuple[str, pa.Table, list]:
     steps = [step async for step in world.store.training.create(ask)]
-    data = b"".join([piece async for piece in world.store.training.read(steps[-1].digest)])
+    data = await whole(world, steps[-1].digest)
     return steps[-1].digest, pa.ipc.open_stream(io.BytesIO(data)).read_all(), steps
 
 
@@ -103,12 +108,12 @@ async def test_chunks_come_back_as_one_stream_and_every_byte_is_verified(redis_c
     kept = world.objects.contents[chunk]
     world.objects.contents[chunk] = kept[:-1] + b"x"
     with pytest.raises(ObjectCorrupt):
-        await anext(world.store.training.read(digest))
+        await whole(world, digest)
     del world.objects.contents[chunk]
     with pytest.raises(ObjectMissing):
-        await anext(world.store.training.read(digest))
+        await whole(world, digest)
     with pytest.raises(SnapshotCorrupt):
-        await anext(world.store.training.read(await world.objects.put(b'{"format":"something"}')))
+        await whole(world, await world.objects.put(b'{"format":"something"}'))
 
 
 async def test_nothing_labelled_and_history_that_is_not_there_yet_are_said(redis_client):
@@ -156,19 +161,20 @@ async def test_online_equals_history_at_its_as_of(redis_client):
     assert any(v is not None for v in values(logged[-1][2])["habits.delay_mean_1h"])
 
 
-async def test_the_child_process_gives_what_the_thread_gives(redis_client):
-    world = await filled(redis_client)
-    feed = world.store.feeds.project("shop")
-    moments = Moments([e for e, _ in world.spines.examples], np.array([m for _, m in world.spines.examples]), 0, False)
-    reader = ProcessReader()
+async def test_children_give_what_threads_give_and_a_dead_one_is_replaced(redis_client):
+    shelf = ProcessShelf(2)
     try:
-        child = await world.store.historian.cells(feed, feed.plan, moments, reader, few=False)
+        world = await filled(redis_client, shelf=shelf)
+        child, table, _ = await built(world)
+        for process in [p for pool in shelf._children if pool for p in pool._processes.values()]:
+            process.kill()
+        again, _, _ = await built(world)
     finally:
-        await reader.close()
-    thread = await world.store.historian.cells(feed, feed.plan, moments, ThreadReader(), few=False)
-    for one, other in zip(child, thread, strict=True):
-        np.testing.assert_array_equal(one.values, other.values)
-        np.testing.assert_array_equal(one.status, other.status)
+        await shelf.close()
+    await redis_client.flushall()
+    thread, other, _ = await built(await filled(redis_client))
+    assert child == again == thread
+    assert table.equals(other)
 
 
 def test_a_manifest_is_canonical():

@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import tempfile
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -20,11 +23,24 @@ from millrace.stores.objects import MemoryObjects
 
 from services.feature_store.adapters.features_redis import RedisFeatures
 from services.feature_store.adapters.keys_redis import RedisKeys
-from services.feature_store.adapters.reader_process import ThreadReader
+from services.feature_store.adapters.spool_files import FileSpools
+from services.feature_store.adapters.timeline_shelf import ThreadShelf
 from services.feature_store.bootstrap import FeatureStore, Neighbours
 from services.feature_store.domain.lineage import ModelVersion
 from services.feature_store.domain.values import Position
-from services.feature_store.ports import ModelBook, OnlineStore, Range, Table, history_schema
+from services.feature_store.domain.views import MOST_PARTITIONS
+from services.feature_store.ports import (
+    Census,
+    ModelBook,
+    OnlineStore,
+    Range,
+    Stretch,
+    Table,
+    TimelineShelf,
+    Weight,
+    history_schema,
+    timeline_schema,
+)
 from services.feature_store.settings import Settings
 
 HOUR_US = 3_600_000_000
@@ -175,6 +191,7 @@ class ListHistory:
     rows: dict[Table, list[dict]] = field(default_factory=dict)
     inserts: list[int] = field(default_factory=list)
     failures: int = 0
+    timelines: list[Stretch] = field(default_factory=list)
 
     async def ensure(self, table: Table) -> None:
         """Nothing to create."""
@@ -205,6 +222,57 @@ class ListHistory:
         rows.sort(key=lambda row: (row["_event_us"], row["_event_id"]))
         types = dict(table.fields)
         return pa.Table.from_pylist(rows, schema=history_schema([(name, types[name]) for name in fields]))
+
+    async def census(self, table: Table) -> Census:
+        """By what is there."""
+        found: dict[int, tuple[int, int]] = {}
+        rows = self.rows.get(table, [])
+        for row in rows:
+            if not row["_via"]:
+                count, last = found.get(row["_partition"], (0, -1))
+                found[row["_partition"]] = (count + 1, max(last, row["_offset"]))
+        return Census(found, sum(1 for row in rows if row["_via"]))
+
+    async def weigh(self, table: Table, fields: Sequence[str], stretch: Stretch) -> Weight:
+        """Eight bytes a cell."""
+        rows = len(self._within(table, stretch))
+        return Weight(rows, rows * 8 * len(fields))
+
+    async def cuts(self, table: Table, stretch: Stretch, pieces: int) -> list[int]:
+        """Every so many events."""
+        times = sorted(row["_event_us"] for row in self._within(table, stretch))
+        return sorted({times[len(times) * i // pieces] for i in range(1, pieces)}) if times else []
+
+    async def timeline(self, table: Table, fields: Sequence[str], stretch: Stretch) -> pa.Table:
+        """The events of the stretch."""
+        self.timelines.append(stretch)
+        types = dict(table.fields)
+        rows = [
+            {
+                **row,
+                "_seq": row["_offset"] * MOST_PARTITIONS + row["_partition"],
+                "_identity": zlib.crc32(row["_event_id"].encode()),
+            }
+            for row in self._within(table, stretch)
+        ]
+        return pa.Table.from_pylist(rows, schema=timeline_schema([(name, types[name]) for name in fields]))
+
+    def _within(self, table: Table, stretch: Stretch) -> list[dict]:
+        part, parts = stretch.part
+        return [
+            row
+            for row in self.rows.get(table, [])
+            if stretch.from_us <= row["_event_us"] < stretch.to_us
+            and row["_visible_us"] <= stretch.visible_to_us
+            and zlib.crc32(str([row[f] for f in stretch.entity_fields]).encode()) % parts == part
+            and (
+                not stretch.after
+                if row["_via"]
+                else stretch.after.get(row["_partition"], -1)
+                < row["_offset"]
+                <= stretch.upto.get(row["_partition"], -1)
+            )
+        ]
 
 
 @dataclass
@@ -306,6 +374,7 @@ async def make(
     bus: MemoryBus | None = None,
     history: ListHistory | None = None,
     registry: ModelBook | None = None,
+    shelf: TimelineShelf | None = None,
     **settings,
 ) -> World:
     """The room, not yet running; `registry` is asked instead of the world's `models`."""
@@ -314,8 +383,18 @@ async def make(
     await bus.ensure_topics([TopicSpec(f"data.{shop().name}.{s.name}", 2) for s in shop().sources])
     online = RedisFeatures(client)
     models = ListModels()
+    spools = FileSpools(Path(tempfile.gettempdir()) / "millrace-test-spools")
     neighbours = Neighbours(
-        bus, online, history, spines, objects, ThreadReader(), RedisKeys(client), ListRates(history), registry or models
+        bus,
+        online,
+        history,
+        spines,
+        objects,
+        shelf or ThreadShelf(),
+        spools,
+        RedisKeys(client),
+        ListRates(history),
+        registry or models,
     )
     world = World(bus, FeatureStore(Settings(**settings), neighbours), online, history, spines, objects, shop(), models)
     await world.learn(world.project, 1)

@@ -26,7 +26,7 @@ from millrace.wire.common.v1 import common_pb2 as millrace_dot_wire_dot_common_d
 from millrace.wire.labeling.v1 import service_pb2 as millrace_dot_wire_dot_labeling_dot_v1_dot_service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,millrace/wire/feature_store/v1/service.proto\x12\x1emillrace.wire.feature_store.v1\x1a$millrace/wire/common/v1/common.proto\x1a\'millrace/wire/labeling/v1/service.proto\"{\n\x10GetOnlineRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x10\n\x08\x65ntities\x18\x02 \x03(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x03(\t\x12\x15\n\rnot_before_us\x18\x04 \x01(\x03\x12\x0f\n\x07service\x18\x05 \x01(\t\x12\n\n\x02\x62y\x18\x06 \x01(\t\"a\n\x0e\x46\x65\x61tureColumns\x12\x0f\n\x07is_text\x18\x01 \x01(\x0c\x12\x0f\n\x07numbers\x18\x02 \x01(\x0c\x12\r\n\x05texts\x18\x03 \x03(\t\x12\x0e\n\x06status\x18\x04 \x01(\x0c\x12\x0e\n\x06\x61ge_us\x18\x05 \x01(\x0c\"\xe6\x01\n\x0eGetOnlineReply\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x03(\t\x12L\n\x08\x61s_of_us\x18\x03 \x03(\x0b\x32:.millrace.wire.feature_store.v1.GetOnlineReply.AsOfUsEntry\x12?\n\x07\x63olumns\x18\x04 \x01(\x0b\x32..millrace.wire.feature_store.v1.FeatureColumns\x1a-\n\x0b\x41sOfUsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01J\x04\x08\x02\x10\x03\"}\n\x12TrainingSetRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0f\n\x07\x66rom_us\x18\x02 \x01(\x03\x12\r\n\x05to_us\x18\x03 \x01(\x03\x12\x10\n\x08\x61s_of_us\x18\x04 \x01(\x03\x12\x13\n\x0b\x61s_happened\x18\x05 \x01(\x08\x12\x0f\n\x07service\x18\x10 \x01(\t\"x\n\x13TrainingSetProgress\x12\x11\n\trows_done\x18\x01 \x01(\x03\x12\x12\n\nrows_total\x18\x02 \x01(\x03\x12:\n\x08snapshot\x18\x03 \x01(\x0b\x32(.millrace.wire.feature_store.v1.Snapshot\"\x87\x01\n\x08Snapshot\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x03\x12\x0f\n\x07\x63olumns\x18\x03 \x03(\t\x12\x0f\n\x07\x66rom_us\x18\x04 \x01(\x03\x12\r\n\x05to_us\x18\x05 \x01(\x03\x12\x10\n\x08\x61s_of_us\x18\x06 \x01(\x03\x12\x1a\n\x12\x64\x65\x66inition_version\x18\x07 \x01(\x03\"%\n\x13ReadSnapshotRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"\x9e\x01\n\x14GetHistoricalRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x31\n\x04keys\x18\x02 \x03(\x0b\x32#.millrace.wire.common.v1.ExampleKey\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x03(\t\x12\x13\n\x0b\x61s_happened\x18\x04 \x01(\x08\x12\x0f\n\x07service\x18\x05 \x01(\t\x12\n\n\x02\x62y\x18\x06 \x01(\t\"m\n\x12GetHistoricalReply\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x03(\t\x12?\n\x07\x63olumns\x18\x03 \x01(\x0b\x32..millrace.wire.feature_store.v1.FeatureColumnsJ\x04\x08\x02\x10\x03\"L\n\x13\x46\x65\x61tureStatsRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x03(\t\x12\x12\n\nmax_age_ms\x18\x03 \x01(\x03\"\xaa\x01\n\x11\x46\x65\x61tureStatsReply\x12\x38\n\x05views\x18\x01 \x03(\x0b\x32).millrace.wire.feature_store.v1.ViewStats\x12\x13\n\x0bmeasured_us\x18\x02 \x01(\x03\x12\x0e\n\x06took_s\x18\x03 \x01(\x01\x12\x36\n\x04left\x18\x04 \x03(\x0b\x32(.millrace.wire.feature_store.v1.LeftView\"&\n\x08LeftView\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x0c\n\x04keys\x18\x02 \x01(\x03\"\xff\x02\n\tViewStats\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x0e\n\x06\x65ntity\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x10\n\x08\x65ntities\x18\x04 \x01(\x03\x12\x0c\n\x04rows\x18\x05 \x01(\x03\x12\r\n\x05\x65xact\x18\x06 \x01(\x08\x12\x0f\n\x07sampled\x18\x07 \x01(\x03\x12\x10\n\x08\x61s_of_us\x18\x08 \x01(\x03\x12\x0e\n\x06lag_us\x18\t \x01(\x03\x12\x11\n\tkey_bytes\x18\n \x01(\x01\x12\x13\n\x0bvalue_bytes\x18\x0b \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\x0c \x01(\x01\x12\x13\n\x0btotal_bytes\x18\r \x01(\x03\x12\x0f\n\x07read_us\x18\x0e \x01(\x01\x12\x17\n\x0f\x65vents_per_hour\x18\x0f \x01(\x01\x12<\n\x07\x63olumns\x18\x10 \x03(\x0b\x32+.millrace.wire.feature_store.v1.ColumnStats\x12\x11\n\tupdate_us\x18\x11 \x01(\x01\x12\x14\n\x0cupdate_share\x18\x12 \x01(\x01\"\xdd\x02\n\x0b\x43olumnStats\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0f\n\x07present\x18\x03 \x01(\x03\x12\x0f\n\x07missing\x18\x04 \x01(\x03\x12\x0f\n\x07\x65xpired\x18\x05 \x01(\x03\x12\x11\n\x04mean\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03std\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x03min\x18\x08 \x01(\x01H\x02\x88\x01\x01\x12\x10\n\x03max\x18\t \x01(\x01H\x03\x88\x01\x01\x12\x11\n\tquantiles\x18\n \x03(\x01\x12\x10\n\x08\x64istinct\x18\x0b \x01(\x03\x12\x37\n\x03top\x18\x0c \x03(\x0b\x32*.millrace.wire.feature_store.v1.ValueCount\x12\r\n\x05\x65\x64ges\x18\r \x03(\x01\x12\x0e\n\x06\x63ounts\x18\x0e \x03(\x03\x12\x18\n\x10\x61ge_quantiles_us\x18\x0f \x03(\x01\x42\x07\n\x05_meanB\x06\n\x04_stdB\x06\n\x04_minB\x06\n\x04_max\"*\n\nValueCount\x12\r\n\x05value\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"N\n\x0f\x44ropViewRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0c\n\x04view\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\"Q\n\x10\x44ropViewProgress\x12\x0f\n\x07scanned\x18\x01 \x01(\x03\x12\r\n\x05total\x18\x02 \x01(\x03\x12\x0f\n\x07\x64\x65leted\x18\x03 \x01(\x03\x12\x0c\n\x04\x64one\x18\x04 \x01(\x08*V\n\rFeatureStatus\x12\x1e\n\x1a\x46\x45\x41TURE_STATUS_UNSPECIFIED\x10\x00\x12\x0b\n\x07PRESENT\x10\x01\x12\x0b\n\x07MISSING\x10\x02\x12\x0b\n\x07\x45XPIRED\x10\x03\x32\xcf\x05\n\x0c\x46\x65\x61tureStore\x12m\n\tGetOnline\x12\x30.millrace.wire.feature_store.v1.GetOnlineRequest\x1a..millrace.wire.feature_store.v1.GetOnlineReply\x12~\n\x11\x43reateTrainingSet\x12\x32.millrace.wire.feature_store.v1.TrainingSetRequest\x1a\x33.millrace.wire.feature_store.v1.TrainingSetProgress0\x01\x12l\n\x0cReadSnapshot\x12\x33.millrace.wire.feature_store.v1.ReadSnapshotRequest\x1a%.millrace.wire.labeling.v1.ArrowChunk0\x01\x12y\n\rGetHistorical\x12\x34.millrace.wire.feature_store.v1.GetHistoricalRequest\x1a\x32.millrace.wire.feature_store.v1.GetHistoricalReply\x12v\n\x0c\x46\x65\x61tureStats\x12\x33.millrace.wire.feature_store.v1.FeatureStatsRequest\x1a\x31.millrace.wire.feature_store.v1.FeatureStatsReply\x12o\n\x08\x44ropView\x12/.millrace.wire.feature_store.v1.DropViewRequest\x1a\x30.millrace.wire.feature_store.v1.DropViewProgress0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,millrace/wire/feature_store/v1/service.proto\x12\x1emillrace.wire.feature_store.v1\x1a$millrace/wire/common/v1/common.proto\x1a\'millrace/wire/labeling/v1/service.proto\"{\n\x10GetOnlineRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x10\n\x08\x65ntities\x18\x02 \x03(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x03(\t\x12\x15\n\rnot_before_us\x18\x04 \x01(\x03\x12\x0f\n\x07service\x18\x05 \x01(\t\x12\n\n\x02\x62y\x18\x06 \x01(\t\"a\n\x0e\x46\x65\x61tureColumns\x12\x0f\n\x07is_text\x18\x01 \x01(\x0c\x12\x0f\n\x07numbers\x18\x02 \x01(\x0c\x12\r\n\x05texts\x18\x03 \x03(\t\x12\x0e\n\x06status\x18\x04 \x01(\x0c\x12\x0e\n\x06\x61ge_us\x18\x05 \x01(\x0c\"\xe6\x01\n\x0eGetOnlineReply\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x03(\t\x12L\n\x08\x61s_of_us\x18\x03 \x03(\x0b\x32:.millrace.wire.feature_store.v1.GetOnlineReply.AsOfUsEntry\x12?\n\x07\x63olumns\x18\x04 \x01(\x0b\x32..millrace.wire.feature_store.v1.FeatureColumns\x1a-\n\x0b\x41sOfUsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01J\x04\x08\x02\x10\x03\"\x9e\x01\n\x12TrainingSetRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0f\n\x07\x66rom_us\x18\x02 \x01(\x03\x12\r\n\x05to_us\x18\x03 \x01(\x03\x12\x10\n\x08\x61s_of_us\x18\x04 \x01(\x03\x12\x13\n\x0b\x61s_happened\x18\x05 \x01(\x08\x12\x0f\n\x07service\x18\x10 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x06 \x03(\t\x12\r\n\x05spine\x18\x07 \x01(\t\"6\n\x05Spine\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x03\x12\x0f\n\x07\x63olumns\x18\x03 \x03(\t\"x\n\x13TrainingSetProgress\x12\x11\n\trows_done\x18\x01 \x01(\x03\x12\x12\n\nrows_total\x18\x02 \x01(\x03\x12:\n\x08snapshot\x18\x03 \x01(\x0b\x32(.millrace.wire.feature_store.v1.Snapshot\"\xaa\x01\n\x08Snapshot\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x03\x12\x0f\n\x07\x63olumns\x18\x03 \x03(\t\x12\x0f\n\x07\x66rom_us\x18\x04 \x01(\x03\x12\r\n\x05to_us\x18\x05 \x01(\x03\x12\x10\n\x08\x61s_of_us\x18\x06 \x01(\x03\x12\x1a\n\x12\x64\x65\x66inition_version\x18\x07 \x01(\x03\x12\x10\n\x08\x66\x65\x61tures\x18\x08 \x03(\t\x12\x0f\n\x07present\x18\t \x03(\x03\"%\n\x13ReadSnapshotRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"\x9e\x01\n\x14GetHistoricalRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x31\n\x04keys\x18\x02 \x03(\x0b\x32#.millrace.wire.common.v1.ExampleKey\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x03(\t\x12\x13\n\x0b\x61s_happened\x18\x04 \x01(\x08\x12\x0f\n\x07service\x18\x05 \x01(\t\x12\n\n\x02\x62y\x18\x06 \x01(\t\"m\n\x12GetHistoricalReply\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x03(\t\x12?\n\x07\x63olumns\x18\x03 \x01(\x0b\x32..millrace.wire.feature_store.v1.FeatureColumnsJ\x04\x08\x02\x10\x03\"L\n\x13\x46\x65\x61tureStatsRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x03(\t\x12\x12\n\nmax_age_ms\x18\x03 \x01(\x03\"\xaa\x01\n\x11\x46\x65\x61tureStatsReply\x12\x38\n\x05views\x18\x01 \x03(\x0b\x32).millrace.wire.feature_store.v1.ViewStats\x12\x13\n\x0bmeasured_us\x18\x02 \x01(\x03\x12\x0e\n\x06took_s\x18\x03 \x01(\x01\x12\x36\n\x04left\x18\x04 \x03(\x0b\x32(.millrace.wire.feature_store.v1.LeftView\"&\n\x08LeftView\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x0c\n\x04keys\x18\x02 \x01(\x03\"\xff\x02\n\tViewStats\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x0e\n\x06\x65ntity\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x10\n\x08\x65ntities\x18\x04 \x01(\x03\x12\x0c\n\x04rows\x18\x05 \x01(\x03\x12\r\n\x05\x65xact\x18\x06 \x01(\x08\x12\x0f\n\x07sampled\x18\x07 \x01(\x03\x12\x10\n\x08\x61s_of_us\x18\x08 \x01(\x03\x12\x0e\n\x06lag_us\x18\t \x01(\x03\x12\x11\n\tkey_bytes\x18\n \x01(\x01\x12\x13\n\x0bvalue_bytes\x18\x0b \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\x0c \x01(\x01\x12\x13\n\x0btotal_bytes\x18\r \x01(\x03\x12\x0f\n\x07read_us\x18\x0e \x01(\x01\x12\x17\n\x0f\x65vents_per_hour\x18\x0f \x01(\x01\x12<\n\x07\x63olumns\x18\x10 \x03(\x0b\x32+.millrace.wire.feature_store.v1.ColumnStats\x12\x11\n\tupdate_us\x18\x11 \x01(\x01\x12\x14\n\x0cupdate_share\x18\x12 \x01(\x01\"\xdd\x02\n\x0b\x43olumnStats\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0f\n\x07present\x18\x03 \x01(\x03\x12\x0f\n\x07missing\x18\x04 \x01(\x03\x12\x0f\n\x07\x65xpired\x18\x05 \x01(\x03\x12\x11\n\x04mean\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03std\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x03min\x18\x08 \x01(\x01H\x02\x88\x01\x01\x12\x10\n\x03max\x18\t \x01(\x01H\x03\x88\x01\x01\x12\x11\n\tquantiles\x18\n \x03(\x01\x12\x10\n\x08\x64istinct\x18\x0b \x01(\x03\x12\x37\n\x03top\x18\x0c \x03(\x0b\x32*.millrace.wire.feature_store.v1.ValueCount\x12\r\n\x05\x65\x64ges\x18\r \x03(\x01\x12\x0e\n\x06\x63ounts\x18\x0e \x03(\x03\x12\x18\n\x10\x61ge_quantiles_us\x18\x0f \x03(\x01\x42\x07\n\x05_meanB\x06\n\x04_stdB\x06\n\x04_minB\x06\n\x04_max\"*\n\nValueCount\x12\r\n\x05value\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"N\n\x0f\x44ropViewRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0c\n\x04view\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\"Q\n\x10\x44ropViewProgress\x12\x0f\n\x07scanned\x18\x01 \x01(\x03\x12\r\n\x05total\x18\x02 \x01(\x03\x12\x0f\n\x07\x64\x65leted\x18\x03 \x01(\x03\x12\x0c\n\x04\x64one\x18\x04 \x01(\x08*V\n\rFeatureStatus\x12\x1e\n\x1a\x46\x45\x41TURE_STATUS_UNSPECIFIED\x10\x00\x12\x0b\n\x07PRESENT\x10\x01\x12\x0b\n\x07MISSING\x10\x02\x12\x0b\n\x07\x45XPIRED\x10\x03\x32\xae\x06\n\x0c\x46\x65\x61tureStore\x12m\n\tGetOnline\x12\x30.millrace.wire.feature_store.v1.GetOnlineRequest\x1a..millrace.wire.feature_store.v1.GetOnlineReply\x12~\n\x11\x43reateTrainingSet\x12\x32.millrace.wire.feature_store.v1.TrainingSetRequest\x1a\x33.millrace.wire.feature_store.v1.TrainingSetProgress0\x01\x12]\n\x0bUploadSpine\x12%.millrace.wire.labeling.v1.ArrowChunk\x1a%.millrace.wire.feature_store.v1.Spine(\x01\x12l\n\x0cReadSnapshot\x12\x33.millrace.wire.feature_store.v1.ReadSnapshotRequest\x1a%.millrace.wire.labeling.v1.ArrowChunk0\x01\x12y\n\rGetHistorical\x12\x34.millrace.wire.feature_store.v1.GetHistoricalRequest\x1a\x32.millrace.wire.feature_store.v1.GetHistoricalReply\x12v\n\x0c\x46\x65\x61tureStats\x12\x33.millrace.wire.feature_store.v1.FeatureStatsRequest\x1a\x31.millrace.wire.feature_store.v1.FeatureStatsReply\x12o\n\x08\x44ropView\x12/.millrace.wire.feature_store.v1.DropViewRequest\x1a\x30.millrace.wire.feature_store.v1.DropViewProgress0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETONLINEREPLY_ASOFUSENTRY']._loaded_options = None
   _globals['_GETONLINEREPLY_ASOFUSENTRY']._serialized_options = b'8\001'
-  _globals['_FEATURESTATUS']._serialized_start=2550
-  _globals['_FEATURESTATUS']._serialized_end=2636
+  _globals['_FEATURESTATUS']._serialized_start=2675
+  _globals['_FEATURESTATUS']._serialized_end=2761
   _globals['_GETONLINEREQUEST']._serialized_start=159
   _globals['_GETONLINEREQUEST']._serialized_end=282
   _globals['_FEATURECOLUMNS']._serialized_start=284
@@ -45,34 +45,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETONLINEREPLY']._serialized_end=614
   _globals['_GETONLINEREPLY_ASOFUSENTRY']._serialized_start=563
   _globals['_GETONLINEREPLY_ASOFUSENTRY']._serialized_end=608
-  _globals['_TRAININGSETREQUEST']._serialized_start=616
-  _globals['_TRAININGSETREQUEST']._serialized_end=741
-  _globals['_TRAININGSETPROGRESS']._serialized_start=743
-  _globals['_TRAININGSETPROGRESS']._serialized_end=863
-  _globals['_SNAPSHOT']._serialized_start=866
-  _globals['_SNAPSHOT']._serialized_end=1001
-  _globals['_READSNAPSHOTREQUEST']._serialized_start=1003
-  _globals['_READSNAPSHOTREQUEST']._serialized_end=1040
-  _globals['_GETHISTORICALREQUEST']._serialized_start=1043
-  _globals['_GETHISTORICALREQUEST']._serialized_end=1201
-  _globals['_GETHISTORICALREPLY']._serialized_start=1203
-  _globals['_GETHISTORICALREPLY']._serialized_end=1312
-  _globals['_FEATURESTATSREQUEST']._serialized_start=1314
-  _globals['_FEATURESTATSREQUEST']._serialized_end=1390
-  _globals['_FEATURESTATSREPLY']._serialized_start=1393
-  _globals['_FEATURESTATSREPLY']._serialized_end=1563
-  _globals['_LEFTVIEW']._serialized_start=1565
-  _globals['_LEFTVIEW']._serialized_end=1603
-  _globals['_VIEWSTATS']._serialized_start=1606
-  _globals['_VIEWSTATS']._serialized_end=1989
-  _globals['_COLUMNSTATS']._serialized_start=1992
-  _globals['_COLUMNSTATS']._serialized_end=2341
-  _globals['_VALUECOUNT']._serialized_start=2343
-  _globals['_VALUECOUNT']._serialized_end=2385
-  _globals['_DROPVIEWREQUEST']._serialized_start=2387
-  _globals['_DROPVIEWREQUEST']._serialized_end=2465
-  _globals['_DROPVIEWPROGRESS']._serialized_start=2467
-  _globals['_DROPVIEWPROGRESS']._serialized_end=2548
-  _globals['_FEATURESTORE']._serialized_start=2639
-  _globals['_FEATURESTORE']._serialized_end=3358
+  _globals['_TRAININGSETREQUEST']._serialized_start=617
+  _globals['_TRAININGSETREQUEST']._serialized_end=775
+  _globals['_SPINE']._serialized_start=777
+  _globals['_SPINE']._serialized_end=831
+  _globals['_TRAININGSETPROGRESS']._serialized_start=833
+  _globals['_TRAININGSETPROGRESS']._serialized_end=953
+  _globals['_SNAPSHOT']._serialized_start=956
+  _globals['_SNAPSHOT']._serialized_end=1126
+  _globals['_READSNAPSHOTREQUEST']._serialized_start=1128
+  _globals['_READSNAPSHOTREQUEST']._serialized_end=1165
+  _globals['_GETHISTORICALREQUEST']._serialized_start=1168
+  _globals['_GETHISTORICALREQUEST']._serialized_end=1326
+  _globals['_GETHISTORICALREPLY']._serialized_start=1328
+  _globals['_GETHISTORICALREPLY']._serialized_end=1437
+  _globals['_FEATURESTATSREQUEST']._serialized_start=1439
+  _globals['_FEATURESTATSREQUEST']._serialized_end=1515
+  _globals['_FEATURESTATSREPLY']._serialized_start=1518
+  _globals['_FEATURESTATSREPLY']._serialized_end=1688
+  _globals['_LEFTVIEW']._serialized_start=1690
+  _globals['_LEFTVIEW']._serialized_end=1728
+  _globals['_VIEWSTATS']._serialized_start=1731
+  _globals['_VIEWSTATS']._serialized_end=2114
+  _globals['_COLUMNSTATS']._serialized_start=2117
+  _globals['_COLUMNSTATS']._serialized_end=2466
+  _globals['_VALUECOUNT']._serialized_start=2468
+  _globals['_VALUECOUNT']._serialized_end=2510
+  _globals['_DROPVIEWREQUEST']._serialized_start=2512
+  _globals['_DROPVIEWREQUEST']._serialized_end=2590
+  _globals['_DROPVIEWPROGRESS']._serialized_start=2592
+  _globals['_DROPVIEWPROGRESS']._serialized_end=2673
+  _globals['_FEATURESTORE']._serialized_start=2764
+  _globals['_FEATURESTORE']._serialized_end=3578
 # @@protoc_insertion_point(module_scope)

@@ -68,20 +68,34 @@ class GetOnlineReply(_message.Message):
     def __init__(self, features: _Optional[_Iterable[str]] = ..., as_of_us: _Optional[_Mapping[str, int]] = ..., columns: _Optional[_Union[FeatureColumns, _Mapping]] = ...) -> None: ...
 
 class TrainingSetRequest(_message.Message):
-    __slots__ = ("project", "from_us", "to_us", "as_of_us", "as_happened", "service")
+    __slots__ = ("project", "from_us", "to_us", "as_of_us", "as_happened", "service", "features", "spine")
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     FROM_US_FIELD_NUMBER: _ClassVar[int]
     TO_US_FIELD_NUMBER: _ClassVar[int]
     AS_OF_US_FIELD_NUMBER: _ClassVar[int]
     AS_HAPPENED_FIELD_NUMBER: _ClassVar[int]
     SERVICE_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    SPINE_FIELD_NUMBER: _ClassVar[int]
     project: str
     from_us: int
     to_us: int
     as_of_us: int
     as_happened: bool
     service: str
-    def __init__(self, project: _Optional[str] = ..., from_us: _Optional[int] = ..., to_us: _Optional[int] = ..., as_of_us: _Optional[int] = ..., as_happened: _Optional[bool] = ..., service: _Optional[str] = ...) -> None: ...
+    features: _containers.RepeatedScalarFieldContainer[str]
+    spine: str
+    def __init__(self, project: _Optional[str] = ..., from_us: _Optional[int] = ..., to_us: _Optional[int] = ..., as_of_us: _Optional[int] = ..., as_happened: _Optional[bool] = ..., service: _Optional[str] = ..., features: _Optional[_Iterable[str]] = ..., spine: _Optional[str] = ...) -> None: ...
+
+class Spine(_message.Message):
+    __slots__ = ("digest", "rows", "columns")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    rows: int
+    columns: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, digest: _Optional[str] = ..., rows: _Optional[int] = ..., columns: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class TrainingSetProgress(_message.Message):
     __slots__ = ("rows_done", "rows_total", "snapshot")
@@ -94,7 +108,7 @@ class TrainingSetProgress(_message.Message):
     def __init__(self, rows_done: _Optional[int] = ..., rows_total: _Optional[int] = ..., snapshot: _Optional[_Union[Snapshot, _Mapping]] = ...) -> None: ...
 
 class Snapshot(_message.Message):
-    __slots__ = ("digest", "rows", "columns", "from_us", "to_us", "as_of_us", "definition_version")
+    __slots__ = ("digest", "rows", "columns", "from_us", "to_us", "as_of_us", "definition_version", "features", "present")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
@@ -102,6 +116,8 @@ class Snapshot(_message.Message):
     TO_US_FIELD_NUMBER: _ClassVar[int]
     AS_OF_US_FIELD_NUMBER: _ClassVar[int]
     DEFINITION_VERSION_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    PRESENT_FIELD_NUMBER: _ClassVar[int]
     digest: str
     rows: int
     columns: _containers.RepeatedScalarFieldContainer[str]
@@ -109,7 +125,9 @@ class Snapshot(_message.Message):
     to_us: int
     as_of_us: int
     definition_version: int
-    def __init__(self, digest: _Optional[str] = ..., rows: _Optional[int] = ..., columns: _Optional[_Iterable[str]] = ..., from_us: _Optional[int] = ..., to_us: _Optional[int] = ..., as_of_us: _Optional[int] = ..., definition_version: _Optional[int] = ...) -> None: ...
+    features: _containers.RepeatedScalarFieldContainer[str]
+    present: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, digest: _Optional[str] = ..., rows: _Optional[int] = ..., columns: _Optional[_Iterable[str]] = ..., from_us: _Optional[int] = ..., to_us: _Optional[int] = ..., as_of_us: _Optional[int] = ..., definition_version: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., present: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ReadSnapshotRequest(_message.Message):
     __slots__ = ("digest",)

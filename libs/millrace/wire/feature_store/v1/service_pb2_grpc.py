@@ -45,6 +45,11 @@ class FeatureStoreStub:
                 request_serializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.TrainingSetRequest.SerializeToString,
                 response_deserializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.TrainingSetProgress.FromString,
                 _registered_method=True)
+        self.UploadSpine = channel.stream_unary(
+                '/millrace.wire.feature_store.v1.FeatureStore/UploadSpine',
+                request_serializer=millrace_dot_wire_dot_labeling_dot_v1_dot_service__pb2.ArrowChunk.SerializeToString,
+                response_deserializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.Spine.FromString,
+                _registered_method=True)
         self.ReadSnapshot = channel.unary_stream(
                 '/millrace.wire.feature_store.v1.FeatureStore/ReadSnapshot',
                 request_serializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.ReadSnapshotRequest.SerializeToString,
@@ -79,6 +84,15 @@ class FeatureStoreServicer:
 
     def CreateTrainingSet(self, request, context):
         """Builds the point-in-time training set of a project and keeps it as a snapshot; streams progress, then the result.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UploadSpine(self, request_iterator, context):
+        """A table whose rows a training set is to have, as one Arrow IPC stream or file or one Parquet file, cut into chunks.
+        Columns: entity (a key; null keeps its row, without features), moment (a timestamp, or ISO 8601 text) or moment_us
+        (int64), and any others, which are carried. Kept under its digest. INVALID_ARGUMENT names column and row.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,6 +139,11 @@ def add_FeatureStoreServicer_to_server(servicer, server):
                     servicer.CreateTrainingSet,
                     request_deserializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.TrainingSetRequest.FromString,
                     response_serializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.TrainingSetProgress.SerializeToString,
+            ),
+            'UploadSpine': grpc.stream_unary_rpc_method_handler(
+                    servicer.UploadSpine,
+                    request_deserializer=millrace_dot_wire_dot_labeling_dot_v1_dot_service__pb2.ArrowChunk.FromString,
+                    response_serializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.Spine.SerializeToString,
             ),
             'ReadSnapshot': grpc.unary_stream_rpc_method_handler(
                     servicer.ReadSnapshot,
@@ -201,6 +220,33 @@ class FeatureStore:
             '/millrace.wire.feature_store.v1.FeatureStore/CreateTrainingSet',
             millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.TrainingSetRequest.SerializeToString,
             millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.TrainingSetProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadSpine(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/millrace.wire.feature_store.v1.FeatureStore/UploadSpine',
+            millrace_dot_wire_dot_labeling_dot_v1_dot_service__pb2.ArrowChunk.SerializeToString,
+            millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.Spine.FromString,
             options,
             channel_credentials,
             insecure,
