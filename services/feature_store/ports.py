@@ -13,6 +13,7 @@ from millrace.definitions.model import FieldType
 
 from services.feature_store.domain.answers import Reading
 from services.feature_store.domain.online import Decoded
+from services.feature_store.domain.snapshot import Manifest
 from services.feature_store.domain.values import Position
 from services.feature_store.domain.views import CompiledView
 
@@ -59,8 +60,9 @@ class OnlineStore(Protocol):
         """Positions of `places` and the rows of (place, entity) pairs, as of one instant."""
         ...
 
-    async def swap(self, writes: Sequence[Write]) -> bool:
-        """Write all rows and positions if every expected position is still there, else nothing: False.
+    async def swap(self, writes: Sequence[Write], gone: Sequence[str] = ()) -> bool:
+        """Write all rows and positions if every expected position is still there, else nothing: False. With them go
+        the rows of the entities `gone`, in the first write's place.
 
         All writes of one call belong to one source partition.
         """
@@ -148,4 +150,55 @@ class HistoryReader(Protocol):
         self, view: CompiledView, keys: list[str | None], moments_us: np.ndarray, events: pa.Table, as_happened: bool
     ) -> Reading:
         """The view at each (key, moment), from `events` as `HistoryStore.read` gives them. Raises Unavailable."""
+        ...
+
+
+class Erasing(Protocol):
+    """Deletion from history. All failures of the server are StoreUnavailable."""
+
+    async def touched(self, table: Table, field: str, entity: str, until_us: int, of: str) -> list[str]:
+        """The different keys in column `of` of the rows whose `field` is the entity and that were visible by then."""
+        ...
+
+    async def events(
+        self, table: Table, fields: Sequence[str], entity_field: str, entities: Sequence[str], from_us: int
+    ) -> pa.Table:
+        """Events of these entities since then, each once, by (partition, offset): the SYSTEM columns and `fields`."""
+        ...
+
+    async def erase(self, project: str, source: str, field: str, entity: str, until_us: int) -> int:
+        """Deletes the rows whose `field` is the entity and that were visible by then, in every table that the source
+        ever had; how many. Their bytes are gone within minutes."""
+        ...
+
+    async def expire(self, project: str, source: str, before_us: int) -> int:
+        """Deletes the rows that were visible before then; how many."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An object of the object store: a snapshot's manifest, or (None) a chunk of rows."""
+
+    digest: str
+    manifest: Manifest | None
+
+
+class Catalogue(Protocol):
+    """What the object store holds, and what took the place of what it held."""
+
+    async def note(self, digest: str, manifest: Manifest | None) -> None:
+        """This object is about to be written."""
+        ...
+
+    async def kept(self) -> Sequence[Kept]:
+        """Everything that was not superseded."""
+        ...
+
+    async def supersede(self, digest: str, by: str) -> None:
+        """This object is gone; `by` took its place (empty: nothing did)."""
+        ...
+
+    async def superseded_by(self, digest: str) -> str | None:
+        """What took its place; None where it was not superseded."""
         ...

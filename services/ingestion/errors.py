@@ -7,7 +7,10 @@ RoomError
 ├── ClockHeld        precondition: somebody else drives the clock
 ├── NoSuchLease      precondition: the lease is not, or no longer, the caller's
 ├── WallClock        precondition: this project's clock cannot be driven
-└── ClockMovedBack   invalid
+├── ClockMovedBack   invalid
+├── NoSuchRequest    not_found: nothing was asked to be forgotten under this id
+├── NotForgettable   invalid: no field of the project can name this entity
+└── Unreadable       precondition: an encrypted value, or a key, that nobody can read (any more)
 """
 
 from __future__ import annotations
@@ -43,3 +46,15 @@ class WallClock(Precondition):
 
 class ClockMovedBack(Invalid):
     """Time does not run backwards."""
+
+
+class NoSuchRequest(NotFound):
+    """No request to forget has this id."""
+
+
+class NotForgettable(Invalid):
+    """The project has no such field, or one whose values name nobody."""
+
+
+class Unreadable(Precondition):
+    """An encrypted value that cannot be read: its key was destroyed, or it belongs elsewhere."""

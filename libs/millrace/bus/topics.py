@@ -36,6 +36,11 @@ def retry_topic(room: str) -> str:
     return f"retry.{room}"
 
 
+def segment_hours(retention_us: int) -> int:
+    """Hours after which a segment is closed. Kafka deletes whole segments: a record outlives its retention by one."""
+    return min(24, max(1, retention_us // 3_600_000_000 // 7))
+
+
 @dataclass(frozen=True, slots=True)
 class TopicRow:
     """One row of the table. `pattern` may hold `{project}`, `{source}` or `{room}`."""

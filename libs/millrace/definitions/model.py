@@ -37,6 +37,7 @@ class Pii(StrEnum):
     DROP = "drop"
     HASH = "hash"
     MASK = "mask"
+    ENCRYPT = "encrypt"
 
 
 class Task(StrEnum):
@@ -77,6 +78,7 @@ class Source:
     fields: tuple[Field, ...]
     lateness_us: int = HOUR_US
     max_future_us: int = 300_000_000  # event time beyond the clock by more than this is refused
+    retention_us: int = 0  # how long its events are kept, in topics and in history; 0: the topics' own, and for ever
 
     def field(self, name: str) -> Field:
         """The field called `name`; KeyError when there is none."""

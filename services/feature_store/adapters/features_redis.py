@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import redis.asyncio
 from millrace.stores.errors import StoreUnavailable
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from services.feature_store.domain.values import Position
 from services.feature_store.ports import Place, Write
@@ -22,13 +22,15 @@ T = TypeVar("T")
 _POSITION = struct.Struct("<qq")
 _ABSENT = b""
 
-# KEYS: n positions, then row keys. ARGV: n, the n expected positions, the n new ones, then the rows.
+# KEYS: n positions, then row keys, then keys to delete. ARGV: n, the n expected positions, the n new ones, the rows.
 _SWAP = """
 local n = tonumber(ARGV[1])
+local set = #ARGV - 1 - n
 for i = 1, n do
   if (redis.call('GET', KEYS[i]) or '') ~= ARGV[1 + i] then return 0 end
 end
-for i = 1, #KEYS do redis.call('SET', KEYS[i], ARGV[1 + n + i]) end
+for i = 1, set do redis.call('SET', KEYS[i], ARGV[1 + n + i]) end
+for i = set + 1, #KEYS do redis.call('UNLINK', KEYS[i]) end
 return 1
 """
 
@@ -53,7 +55,7 @@ class RedisFeatures:
         positions = [None if raw is None else Position(*_POSITION.unpack(raw)) for raw in found[: len(places)]]
         return positions, found[len(places) :]
 
-    async def swap(self, writes: Sequence[Write]) -> bool:
+    async def swap(self, writes: Sequence[Write], gone: Sequence[str] = ()) -> bool:
         """One script call."""
         keys = [_prefix(write.place) + "at" for write in writes]
         expected = [_ABSENT if w.expected is None else _POSITION.pack(*w.expected) for w in writes]
@@ -63,7 +65,19 @@ class RedisFeatures:
             prefix = _prefix(write.place) + "of:"
             keys += [prefix + entity for entity in write.rows]
             rows += write.rows.values()
+        keys += [_prefix(writes[0].place) + "of:" + entity for entity in gone]
         return bool(await _answered(self._swap(keys=keys, args=[len(writes), *expected, *moved, *rows])))
+
+
+    async def rewrite_log(self) -> None:
+        """Lets the server write its append-only file anew: what was deleted or replaced is in the old one still."""
+        try:
+            await self._client.bgrewriteaof()
+        except ResponseError as error:
+            if "in progress" not in str(error):  # then the running one, or the one after it, does it
+                raise StoreUnavailable(f"the online store: {error}") from error
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(f"the online store: {error}") from error
 
 
 def _prefix(place: Place, known: dict[Place, str] | None = None) -> str:

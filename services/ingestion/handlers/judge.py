@@ -68,6 +68,16 @@ def judge(contract: Contract, event: Incoming, wanted_us: int, latest_us: int) -
     return Judged(event.id or content_id(contract.source.name, body), verdict, body, value, wanted_us)
 
 
+def rewritten(contract: Contract, event: Incoming, judged: Judged) -> Judged:
+    """An accepted event whose columns were changed after its verdict, encoded again; its own id comes of that."""
+    verdict = judged.verdict
+    assert isinstance(verdict, Row)
+    name, body = contract.source.name, _encode(verdict.columns)
+    if len(body) + 2 * len(verdict.key.encode()) > MAX_EVENT_BYTES:
+        return oversized(name, Incoming(body, event.id), judged.wanted_us)
+    return Judged(event.id or content_id(name, body), verdict, body, judged.value, judged.wanted_us)
+
+
 def _other_type(contract: Contract, event: Incoming) -> Refusal | None:
     taken = contract.source.event_type
     if event.type in ("", taken):

@@ -6,6 +6,7 @@ import pytest
 from millrace.bus.kafka import KafkaBus
 from millrace.stores.sql import Database
 
+from services.ingestion.adapters.keys_sql import SqlKeys
 from services.ingestion.adapters.ledger_sql import SqlLedger
 from services.ingestion.adapters.tails_bus import BusTails
 from services.ingestion.handlers.plane import Ingestion, Limits, Outside
@@ -23,7 +24,7 @@ async def plane_over(bus, folder):
     await database.start(MIGRATIONS)
     topics = partitioned()
     await bus.ensure_topics(topics.static())
-    outside = Outside(bus, SqlLedger(database), BusTails(bus), topics)
+    outside = Outside(bus, SqlLedger(database), BusTails(bus), topics, SqlKeys(database))
     plane = Ingestion(outside, Limits(), lambda: time.time_ns() // 1000)
     await plane.open(b"s")
     await plane.follow_definition(NAME, Definition(1, "", project(name=NAME)))

@@ -24,6 +24,7 @@ from millrace.definitions.model import (
 from millrace.runtime.definitions import Definition
 from millrace.stores.sql import Database
 
+from services.ingestion.adapters.keys_sql import SqlKeys
 from services.ingestion.adapters.ledger_sql import SqlLedger
 from services.ingestion.adapters.tails_bus import BusTails
 from services.ingestion.handlers.judge import Incoming
@@ -113,7 +114,11 @@ class World:
         topics = partitioned()
         await self.bus.ensure_topics(topics.static())
         ledger = SqlLedger(self.database)
-        self.plane = Ingestion(Outside(self.bus, ledger, BusTails(self.bus), topics), self.limits, lambda: self.wall_us)
+        self.keys = SqlKeys(self.database)
+        self.keys.open(b"s" * 32)
+        self.plane = Ingestion(
+            Outside(self.bus, ledger, BusTails(self.bus), topics, self.keys), self.limits, lambda: self.wall_us
+        )
         await self.plane.open(await ledger.secret(b"s" * 32))
         for one in projects:
             self.definitions[one.name] = Definition(1, "", one)

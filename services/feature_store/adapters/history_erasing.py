@@ -1,0 +1,88 @@
+"""Deletion from the history tables: every table that a source ever had, whichever contract it was made for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+from millrace.stores.clickhouse import ClickHouse
+
+from services.feature_store.ports import SYSTEM, Table, history_schema
+
+# Parts that a mutation has replaced lie on the disk until ClickHouse's cleaner has come by.
+_REPLACED_PARTS_S = 30
+
+
+class ClickHouseErasing:
+    """An Erasing."""
+
+    def __init__(self, clickhouse: ClickHouse) -> None:
+        self._clickhouse = clickhouse
+
+    async def touched(self, table: Table, field: str, entity: str, until_us: int, of: str) -> list[str]:
+        """As Erasing.touched."""
+        if not await self._exists(table.name):
+            return []
+        rows = await self._clickhouse.query_rows(
+            f"SELECT DISTINCT toString(`{of}`) AS other FROM `{table.name}` WHERE {_MATCH.format(field=field)}"
+            f" AND `{of}` IS NOT NULL ORDER BY other",
+            {"entity": entity, "until": until_us},
+        )
+        return [row["other"] for row in rows]
+
+    async def events(
+        self, table: Table, fields: Sequence[str], entity_field: str, entities: Sequence[str], from_us: int
+    ) -> pa.Table:
+        """As Erasing.events."""
+        types = dict(table.fields)
+        columns = ", ".join(f"`{name}`" for name in [*(name for name, _ in SYSTEM), *fields])
+        found = await self._clickhouse.query_arrow(
+            f"SELECT {columns} FROM `{table.name}` FINAL"
+            f" WHERE _event_us >= {{from:Int64}} AND toString(`{entity_field}`) IN {{entities:Array(String)}}"
+            " ORDER BY _partition, _offset",
+            {"from": from_us, "entities": list(entities)},
+        )
+        return found.cast(history_schema([(name, types[name]) for name in fields]))
+
+    async def erase(self, project: str, source: str, field: str, entity: str, until_us: int) -> int:
+        """As Erasing.erase."""
+        erased = 0
+        for name in await self._tables(project, source, field):
+            where = _MATCH.format(field=field)
+            erased += await self._delete(name, where, {"entity": entity, "until": until_us})
+        return erased
+
+    async def expire(self, project: str, source: str, before_us: int) -> int:
+        """As Erasing.expire."""
+        expired = 0
+        for name in await self._tables(project, source, ""):
+            expired += await self._delete(name, "_visible_us < {before:Int64}", {"before": before_us})
+        return expired
+
+    async def _tables(self, project: str, source: str, field: str) -> list[str]:
+        rows = await self._clickhouse.query_rows(
+            "SELECT name, fields FROM history_tables FINAL"
+            " WHERE project = {project:String} AND source = {source:String}",
+            {"project": project, "source": source},
+        )
+        return [row["name"] for row in rows if not field or any(f.startswith(f"{field}:") for f in row["fields"])]
+
+    async def _exists(self, name: str) -> bool:
+        rows = await self._clickhouse.query_rows("EXISTS TABLE {name:Identifier}", {"name": name})
+        return bool(rows and rows[0]["result"])
+
+    async def _delete(self, name: str, where: str, params: dict[str, Any]) -> int:
+        """Rows deleted. Nothing is rewritten where there is nothing to delete."""
+        rows = await self._clickhouse.query_rows(f"SELECT count() AS found FROM `{name}` WHERE {where}", params)
+        found = int(rows[0]["found"])
+        if found:
+            quick = f"MODIFY SETTING old_parts_lifetime = {_REPLACED_PARTS_S}"
+            await self._clickhouse.command(f"ALTER TABLE `{name}` {quick}")
+            await self._clickhouse.command(
+                f"ALTER TABLE `{name}` DELETE WHERE {where} SETTINGS mutations_sync = 2", params
+            )
+        return found
+
+
+_MATCH = "toString(`{field}`) = {{entity:String}} AND _visible_us <= {{until:Int64}}"
