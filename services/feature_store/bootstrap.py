@@ -8,30 +8,39 @@ from pathlib import Path
 import grpc
 from millrace.bus.kafka import KafkaBus
 from millrace.bus.ports import Bus
+from millrace.bus.topics import load_topics
 from millrace.bus.worker import Worker
 from millrace.runtime.channels import channel
+from millrace.runtime.clock import wall_us
 from millrace.runtime.definitions import Definition, DefinitionBook
 from millrace.runtime.errors import ConfigurationError
+from millrace.runtime.forgetting import ForgetBook, Obeyed
 from millrace.runtime.room import RoomProcess, StatusBoard
 from millrace.stores.clickhouse import ClickHouse
 from millrace.stores.objects import FolderObjects, Objects, open_objects
 from millrace.stores.redis import connect
 from millrace.wire.feature_store.v1 import service_pb2_grpc
+from millrace.wire.ingestion.v1.forgetting_pb2 import Forget
 
 from services.feature_store.adapters.features_redis import RedisFeatures
 from services.feature_store.adapters.history_clickhouse import ClickHouseHistory
+from services.feature_store.adapters.history_erasing import ClickHouseErasing
 from services.feature_store.adapters.reader_process import ProcessReader, ThreadReader
 from services.feature_store.adapters.records_json import RecordReader
+from services.feature_store.adapters.snapshots_catalogue import CataloguedObjects, ClickHouseCatalogue
 from services.feature_store.adapters.spine_labeling import LabelingSpine
 from services.feature_store.entrypoints.consumer import Consumers
 from services.feature_store.entrypoints.rpc import FeatureStoreService
 from services.feature_store.handlers.feeds import FeedBook
+from services.feature_store.handlers.forgetting import Forgetting, Stores
 from services.feature_store.handlers.history import FlushLimits, HistoryEvents, HistoryWriter
 from services.feature_store.handlers.online import OnlineFeatures
 from services.feature_store.handlers.progress import Progress
 from services.feature_store.handlers.reads import OnlineReads
+from services.feature_store.handlers.retention import Retention
+from services.feature_store.handlers.snapshots import SnapshotRewriter
 from services.feature_store.handlers.training import READS_AT_ONCE, Historian, TrainingSets
-from services.feature_store.ports import HistoryReader, HistoryStore, OnlineStore, SpineSource
+from services.feature_store.ports import Catalogue, Erasing, HistoryReader, HistoryStore, OnlineStore, SpineSource
 from services.feature_store.settings import ROOM, Settings
 
 MIGRATIONS = Path(__file__).parent / "entrypoints" / "migrations"
@@ -47,13 +56,16 @@ class Neighbours:
     spines: SpineSource
     objects: Objects
     reader: HistoryReader
+    erasing: Erasing
+    catalogue: Catalogue
 
 
 class FeatureStore:
     """The parts of the room, joined."""
 
     def __init__(self, settings: Settings, neighbours: Neighbours) -> None:
-        self.feeds = FeedBook(neighbours.bus, RecordReader)
+        self.forgets = ForgetBook(neighbours.bus, ROOM, self._obey, wall_us)
+        self.feeds = FeedBook(neighbours.bus, RecordReader, self.forgets.forgotten)
         self.progress = Progress()
         self.online = OnlineFeatures(neighbours.online, self.feeds, self.progress)
         limits = FlushLimits(
@@ -72,6 +84,20 @@ class FeatureStore:
         self.training = TrainingSets(
             self.historian, neighbours.spines, neighbours.objects, neighbours.reader, settings.snapshot_chunk_rows
         )
+        self.retention = Retention(neighbours.erasing, self.feeds, self.writer)
+        self.forgetting = Forgetting(
+            self.feeds,
+            self.online,
+            self.writer,
+            Stores(
+                neighbours.online,
+                neighbours.erasing,
+                SnapshotRewriter(neighbours.objects, neighbours.catalogue, self.training),
+            ),
+            lambda: self.consumers.history.lag_records,
+            self.consumers.history.hurry,
+            wall_us,
+        )
         self.service = FeatureStoreService(
             self.reads,
             self.historian,
@@ -80,6 +106,9 @@ class FeatureStore:
             most_entities=settings.most_entities,
             read_wait_s=settings.read_wait_ms / 1000,
         )
+
+    async def _obey(self, request: Forget) -> Obeyed:
+        return await self.forgetting.obey(request)
 
     async def learn(self, name: str, definition: Definition | None) -> None:
         """Take up a definition while running: new sources are consumed, new views fed from the beginning of the log."""
@@ -105,17 +134,21 @@ def join(room: RoomProcess, store: FeatureStore, definitions: DefinitionBook) ->
     definitions.on_change(store.learn)
     room.add_task("definitions", definitions.run)
     room.add_task("history writer", store.writer.run)
-    room.add_task("online", store.consumers.run_online)
-    room.add_task("history", store.consumers.history.run)
+    room.add_task("forgetting", store.forgets.run)
+    room.add_task("obeying", store.forgets.obey_all)
+    room.add_task("retention", store.retention.run)
+    room.add_task("online", store.forgets.after(store.consumers.run_online))
+    room.add_task("history", store.forgets.after(store.consumers.history.run))
     room.add_grpc(store.register)
     status = room.status
     status.definitions(definitions.versions)
     status.problem("definitions", lambda: definitions.problem)
     status.problem("history store", lambda: store.writer.problem)
+    status.problem("forgetting", lambda: store.forgets.problem, degrades_only=True)
     status.consumes(definitions)
     status.consumes(store.consumers.online)
     status.deferred(lambda: store.consumers.history.lag_records + store.writer.held_rows)
-    status.busy(lambda: store.training.building)
+    status.busy(lambda: store.training.building + store.forgets.busy)
     status.watermarks(store.watermarks_us)
     _report(status, "online", store.consumers.online)
     _report(status, "history", store.consumers.history)
@@ -137,12 +170,21 @@ def build(settings: Settings | None = None) -> RoomProcess:
     labeling = channel(known.labeling_address, known)
     reader = ProcessReader(READS_AT_ONCE)
     objects = open_objects(known.objects_url) if known.objects_url else FolderObjects(known.objects_path(ROOM))
+    catalogue = ClickHouseCatalogue(clickhouse)
     neighbours = Neighbours(
-        bus, RedisFeatures(redis), ClickHouseHistory(clickhouse), LabelingSpine(labeling), objects, reader
+        bus,
+        RedisFeatures(redis),
+        ClickHouseHistory(clickhouse),
+        LabelingSpine(labeling),
+        CataloguedObjects(objects, catalogue),
+        reader,
+        ClickHouseErasing(clickhouse),
+        catalogue,
     )
     room = RoomProcess(ROOM, known)
     store = FeatureStore(known, neighbours)
     room.on_start(bus.start)
+    room.on_start(lambda: bus.ensure_topics(load_topics().static()))
     room.on_start(lambda: clickhouse.start(MIGRATIONS))
     join(room, store, DefinitionBook(bus))
     for stop in (bus.stop, clickhouse.close, redis.aclose, reader.close):

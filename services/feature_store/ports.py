@@ -68,6 +68,10 @@ class OnlineStore(Protocol):
         """
         ...
 
+    async def rewrite_log(self) -> None:
+        """Let the server drop what its log holds of values that were deleted or replaced; it does so by and by."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -157,14 +161,14 @@ class HistoryReader(Protocol):
 class Erasing(Protocol):
     """Deletion from history. All failures of the server are StoreUnavailable."""
 
-    async def touched(self, table: Table, field: str, entity: str, until_us: int, of: str) -> list[str]:
-        """The different keys in column `of` of the rows whose `field` is the entity and that were visible by then."""
+    async def touched(self, table: Table, field: str, entity: str, until_us: int, of: Sequence[str]) -> list[str]:
+        """The different keys that the columns `of` make in rows whose `field` is the entity, visible by then."""
         ...
 
     async def events(
-        self, table: Table, fields: Sequence[str], entity_field: str, entities: Sequence[str], from_us: int
+        self, table: Table, entity_fields: Sequence[str], entities: Sequence[str], from_us: int
     ) -> pa.Table:
-        """Events of these entities since then, each once, by (partition, offset): the SYSTEM columns and `fields`."""
+        """Events since then whose `entity_fields` make one of the keys, each once, by (partition, offset)."""
         ...
 
     async def erase(self, project: str, source: str, field: str, entity: str, until_us: int) -> int:

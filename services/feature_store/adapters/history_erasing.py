@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 from millrace.stores.clickhouse import ClickHouse
 
+from services.feature_store.adapters.history_clickhouse import key_sql
 from services.feature_store.ports import SYSTEM, Table, history_schema
 
 # Parts that a mutation has replaced lie on the disk until ClickHouse's cleaner has come by.
@@ -20,30 +21,33 @@ class ClickHouseErasing:
     def __init__(self, clickhouse: ClickHouse) -> None:
         self._clickhouse = clickhouse
 
-    async def touched(self, table: Table, field: str, entity: str, until_us: int, of: str) -> list[str]:
+    async def touched(self, table: Table, field: str, entity: str, until_us: int, of: Sequence[str]) -> list[str]:
         """As Erasing.touched."""
         if not await self._exists(table.name):
             return []
+        types = dict(table.fields)
+        known = " AND ".join(f"`{name}` IS NOT NULL" for name in of)
         rows = await self._clickhouse.query_rows(
-            f"SELECT DISTINCT toString(`{of}`) AS other FROM `{table.name}` WHERE {_MATCH.format(field=field)}"
-            f" AND `{of}` IS NOT NULL ORDER BY other",
+            f"SELECT DISTINCT {key_sql([(name, types[name]) for name in of])} AS other FROM `{table.name}`"
+            f" WHERE {_MATCH.format(field=field)} AND {known} ORDER BY other",
             {"entity": entity, "until": until_us},
         )
         return [row["other"] for row in rows]
 
     async def events(
-        self, table: Table, fields: Sequence[str], entity_field: str, entities: Sequence[str], from_us: int
+        self, table: Table, entity_fields: Sequence[str], entities: Sequence[str], from_us: int
     ) -> pa.Table:
         """As Erasing.events."""
         types = dict(table.fields)
-        columns = ", ".join(f"`{name}`" for name in [*(name for name, _ in SYSTEM), *fields])
+        columns = ", ".join(f"`{name}`" for name in [*(name for name, _ in SYSTEM), *types])
+        key = key_sql([(name, types[name]) for name in entity_fields])
         found = await self._clickhouse.query_arrow(
             f"SELECT {columns} FROM `{table.name}` FINAL"
-            f" WHERE _event_us >= {{from:Int64}} AND toString(`{entity_field}`) IN {{entities:Array(String)}}"
+            f" WHERE _event_us >= {{from:Int64}} AND {key} IN {{entities:Array(String)}}"
             " ORDER BY _partition, _offset",
             {"from": from_us, "entities": list(entities)},
         )
-        return found.cast(history_schema([(name, types[name]) for name in fields]))
+        return found.cast(history_schema(table.fields))
 
     async def erase(self, project: str, source: str, field: str, entity: str, until_us: int) -> int:
         """As Erasing.erase."""

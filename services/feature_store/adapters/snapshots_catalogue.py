@@ -13,7 +13,7 @@ from millrace.stores.objects import Objects, Writer, digest_of
 
 from services.feature_store.domain.snapshot import Manifest
 from services.feature_store.errors import SnapshotSuperseded
-from services.feature_store.ports import Kept
+from services.feature_store.ports import Catalogue, Kept
 
 _SCHEMA = pa.schema(
     [
@@ -65,7 +65,7 @@ class ClickHouseCatalogue:
 class CataloguedObjects:
     """Objects that are noted before they are written; what was superseded says by what."""
 
-    def __init__(self, inner: Objects, catalogue: ClickHouseCatalogue) -> None:
+    def __init__(self, inner: Objects, catalogue: Catalogue) -> None:
         self._inner = inner
         self._catalogue = catalogue
 
@@ -103,7 +103,7 @@ class CataloguedObjects:
 
 
 class _NotingWriter:
-    def __init__(self, inner: Writer, catalogue: ClickHouseCatalogue) -> None:
+    def __init__(self, inner: Writer, catalogue: Catalogue) -> None:
         self._inner = inner
         self._catalogue = catalogue
 

@@ -76,13 +76,12 @@ class Forgetting:
         for one in request.identities:
             if one.source in feed.sources:
                 rows += await self._online_rows(feed.sources[one.source], one, known)
-        now_us = self._now_us()
-        done.add("feature_store: online rows", rows, now_us, "written anew without its events; see the card for the log")
+        await self._stores.online.rewrite_log()
+        gone_us = self._now_us() + CLEANED_US
+        done.add("feature_store: online rows", rows, gone_us, "computed anew without its events; the log is rewritten")
         erased = 0
         for one in request.identities:
-            erased += await self._stores.erasing.erase(
-                request.project, one.source, one.field, one.entity, one.cut_us
-            )
+            erased += await self._stores.erasing.erase(request.project, one.source, one.field, one.entity, one.cut_us)
         done.add("feature_store: history rows", erased, self._now_us() + CLEANED_US, "parts of the table are rewritten")
         await self._snapshots(request, feed, done)
         return done
@@ -102,13 +101,11 @@ class Forgetting:
         rows = 0
         names = {name for name, _ in feed.table.fields}
         for view in feed.views:
-            keys = {one.entity} if view.view.entity == one.field else set[str]()
+            fields = view.view.entity_fields
+            keys = {one.entity} if fields == (one.field,) else set[str]()
             if one.field in names:
-                keys.update(
-                    await self._stores.erasing.touched(
-                        feed.table, one.field, one.entity, one.cut_us, view.view.entity
-                    )
-                )
+                touched = self._stores.erasing.touched(feed.table, one.field, one.entity, one.cut_us, fields)
+                keys.update(await touched)
             chosen = sorted(keys)
             for begin in range(0, len(chosen), KEYS_AT_ONCE):
                 rows += await self._recompute(feed, view, chosen[begin : begin + KEYS_AT_ONCE], known)
@@ -155,19 +152,18 @@ class Forgetting:
                 if reached_us > position.visible_us or (reached_us == position.visible_us and at_rest):
                     break
                 if loop.time() > deadline_s:
-                    raise Unavailable(f"the history of {feed.topic} has come to {reached_us}, not {position.visible_us}")
+                    raise Unavailable(
+                        f"the history of {feed.topic} has come to {reached_us}, not {position.visible_us}"
+                    )
                 self._hurry()
                 await self._writer.moved(0.05)
 
     async def _events(self, feed: SourceFeed, view: CompiledView, keys: list[str], known: Forgotten) -> pa.Table:
         """What the table knows of these keys without the forgotten, as (partition, via) sorts it."""
-        names = sorted(name for name, _ in feed.table.fields)
         since_us = self._since(feed, view)
-        table = await self._stores.erasing.events(feed.table, names, view.view.entity, keys, since_us)
+        table = await self._stores.erasing.events(feed.table, view.view.entity_fields, keys, since_us)
         rows = table.to_pylist()
-        keep = [
-            not known.is_row(feed.project, feed.source.name, row, row["_visible_us"]) for row in rows
-        ]
+        keep = [not known.is_row(feed.project, feed.source.name, row, row["_visible_us"]) for row in rows]
         return table.filter(pa.array(keep, type=pa.bool_()))
 
     def _since(self, feed: SourceFeed, view: CompiledView) -> int:

@@ -144,10 +144,20 @@ class TrainingSets:
         self._reader = reader
         self._chunk_rows = chunk_rows
         self.building = 0
+        self._ended = asyncio.Event()
+        self._began: set[object] = set()
+
+    async def finished(self) -> None:
+        """Until every training set that is being built now has been written, or given up."""
+        waited = set(self._began)
+        while waited & self._began:
+            await self._ended.wait()
 
     async def create(self, ask: Ask) -> AsyncIterator[Progress]:
         """Progress, and at last the snapshot. Raises UnknownProject, EmptyTrainingSet, TooLate, Unavailable."""
         self.building += 1
+        this = object()
+        self._began.add(this)
         try:
             feed = self._historian.project(ask.project)
             as_of_us = ask.as_of_us or self._historian.watermark_us(feed)
@@ -171,6 +181,9 @@ class TrainingSets:
             yield Progress(table.num_rows, table.num_rows, digest, manifest)
         finally:
             self.building -= 1
+            self._began.discard(this)
+            self._ended.set()
+            self._ended = asyncio.Event()
 
     async def read(self, digest: str) -> AsyncIterator[bytes]:
         """The rows of a snapshot as one Arrow IPC stream, in pieces; every digest is verified.

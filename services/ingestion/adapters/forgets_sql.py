@@ -11,7 +11,12 @@ from millrace.wire.ingestion.v1.forgetting_pb2 import Forget, ForgetReceipt
 
 from services.ingestion.ports import ForgetRow, Reveal
 
-_COLUMNS = "id, project, entity_digest, fields, reason, actor, asked_us, done_us, phase, published, request, seq, proof, signature"
+_NAMES = (
+    *("id", "project", "entity_digest", "fields", "reason", "actor", "asked_us", "done_us", "phase", "published"),
+    *("request", "seq", "proof", "signature"),
+)
+_COLUMNS = ", ".join(_NAMES)
+_VALUES = ", ".join(f":{name}" for name in _NAMES)
 
 
 class SqlForgets:
@@ -24,7 +29,7 @@ class SqlForgets:
         """As Forgets.save."""
         async with self._database.erasing() as transaction:
             await transaction.execute(
-                f"INSERT INTO forgets ({_COLUMNS}) VALUES ({', '.join(':' + c for c in _COLUMNS.split(', '))})"
+                f"INSERT INTO forgets ({_COLUMNS}) VALUES ({_VALUES})"
                 " ON CONFLICT (id) DO UPDATE SET done_us = excluded.done_us, phase = excluded.phase,"
                 " published = excluded.published, request = excluded.request, seq = excluded.seq,"
                 " proof = excluded.proof, signature = excluded.signature",
