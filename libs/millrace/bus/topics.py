@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +69,17 @@ class TopicTable:
         """Topics that exist from the start."""
         return [row.spec() for row in self.rows if "{" not in row.pattern]
 
-    def for_project(self, project: str, sources: Sequence[str]) -> list[TopicSpec]:
-        """Topics that a project brings."""
+    def for_project(
+        self, project: str, sources: Sequence[str], kept_hours: Mapping[str, int] | None = None
+    ) -> list[TopicSpec]:
+        """Topics that a project brings; `kept_hours` by source where it says itself how long its events are kept."""
         rows = [row for row in self.rows if "{project}" in row.pattern]
-        return [row.spec(project=project, source=source) for source in sources for row in rows]
+        found = []
+        for source in sources:
+            hours = (kept_hours or {}).get(source, 0)
+            specs = [row.spec(project=project, source=source) for row in rows]
+            found += [replace(spec, retention_hours=hours) for spec in specs] if hours else specs
+        return found
 
     def for_room(self, room: str) -> list[TopicSpec]:
         """A room's dead letters and their way back."""

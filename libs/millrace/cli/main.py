@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from millrace.cli import data, deadletters, doctor, events, features, models, projects, replay, stack
+from millrace.cli import data, deadletters, doctor, events, features, forgetting, models, projects, replay, stack
 from millrace.cli.errors import OneLineGroup
 
 app = typer.Typer(
@@ -43,3 +43,4 @@ app.add_typer(models.app, name="models")
 app.add_typer(events.app, name="events")
 app.add_typer(features.app, name="features")
 app.add_typer(deadletters.app, name="deadletter")
+app.add_typer(forgetting.app, name="data")

@@ -57,7 +57,12 @@ def source(name: str, raw: Section) -> Source:
     implied = {raw["key"], raw["event_time"]}
     fields = tuple(_field(field, spec, field in implied) for field, spec in raw["fields"].items())
     return Source(
-        name, raw["event_type"], raw["key"], raw["event_time"], fields, **_durations(raw, "lateness", "max_future")
+        name,
+        raw["event_type"],
+        raw["key"],
+        raw["event_time"],
+        fields,
+        **_durations(raw, "lateness", "max_future", "retention"),
     )
 
 

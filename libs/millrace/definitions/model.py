@@ -88,6 +88,11 @@ class Source:
         raise KeyError(name)
 
 
+def hours_kept(source: Source) -> int:
+    """The retention of a source's topics in whole hours, rounded up; 0: the table's own."""
+    return -(-source.retention_us // HOUR_US)
+
+
 @dataclass(frozen=True, slots=True)
 class Predict:
     """What one example is, for training and for serving."""

@@ -126,6 +126,7 @@ def _source() -> Schema:
             "fields": _named("Fields by name.", IDENTIFIER, field),
             "lateness": _duration("An event this much later than its time is ordinary"),
             "max_future": _duration("An event time beyond the clock by more than this is refused"),
+            "retention": _duration("How long its events are kept, in topics and in the features' history"),
         },
         required=("event_type", "key", "event_time", "fields"),
     )

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pyarrow as pa
 from millrace.stores.clickhouse import ClickHouse
+from millrace.stores.erasing import erase_rows
 
 from services.feature_store.adapters.history_clickhouse import key_sql
 from services.feature_store.ports import SYSTEM, Table, history_schema
-
-# Parts that a mutation has replaced lie on the disk until ClickHouse's cleaner has come by.
-_REPLACED_PARTS_S = 30
 
 
 class ClickHouseErasing:
@@ -54,14 +51,14 @@ class ClickHouseErasing:
         erased = 0
         for name in await self._tables(project, source, field):
             where = _MATCH.format(field=field)
-            erased += await self._delete(name, where, {"entity": entity, "until": until_us})
+            erased += await erase_rows(self._clickhouse, name, where, {"entity": entity, "until": until_us})
         return erased
 
     async def expire(self, project: str, source: str, before_us: int) -> int:
         """As Erasing.expire."""
         expired = 0
         for name in await self._tables(project, source, ""):
-            expired += await self._delete(name, "_visible_us < {before:Int64}", {"before": before_us})
+            expired += await erase_rows(self._clickhouse, name, "_visible_us < {before:Int64}", {"before": before_us})
         return expired
 
     async def _tables(self, project: str, source: str, field: str) -> list[str]:
@@ -75,18 +72,6 @@ class ClickHouseErasing:
     async def _exists(self, name: str) -> bool:
         rows = await self._clickhouse.query_rows("EXISTS TABLE {name:Identifier}", {"name": name})
         return bool(rows and rows[0]["result"])
-
-    async def _delete(self, name: str, where: str, params: dict[str, Any]) -> int:
-        """Rows deleted. Nothing is rewritten where there is nothing to delete."""
-        rows = await self._clickhouse.query_rows(f"SELECT count() AS found FROM `{name}` WHERE {where}", params)
-        found = int(rows[0]["found"])
-        if found:
-            quick = f"MODIFY SETTING old_parts_lifetime = {_REPLACED_PARTS_S}"
-            await self._clickhouse.command(f"ALTER TABLE `{name}` {quick}")
-            await self._clickhouse.command(
-                f"ALTER TABLE `{name}` DELETE WHERE {where} SETTINGS mutations_sync = 2", params
-            )
-        return found
 
 
 _MATCH = "toString(`{field}`) = {{entity:String}} AND _visible_us <= {{until:Int64}}"

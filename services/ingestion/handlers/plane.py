@@ -11,7 +11,7 @@ from millrace.bus.effects import Effects
 from millrace.bus.events import Batch, Record
 from millrace.bus.ports import Bus
 from millrace.bus.topics import TopicTable, raw_topic
-from millrace.definitions.model import Clock
+from millrace.definitions.model import Clock, hours_kept
 from millrace.runtime.definitions import Definition
 from millrace.runtime.forgotten import Forgotten
 
@@ -123,7 +123,10 @@ class Ingestion:
             return
         project = definition.project
         sources = [source.name for source in project.sources]
-        await self._outside.bus.ensure_topics(self._outside.topics.for_project(name, sources))
+        kept = {source.name: hours_kept(source) for source in project.sources if source.retention_us}
+        topics = self._outside.topics.for_project(name, sources, kept)
+        await self._outside.bus.ensure_topics(topics)
+        await self._outside.bus.retain(topics)
         hashing = project_key(self._secret, name, "hash")
         contracts = {source.name: Contract(source, hashing) for source in project.sources}
         lanes = {source: lane for source, lane in old.items() if source in contracts}
