@@ -140,7 +140,7 @@ class Forgets(Protocol):
         """One request with its receipts."""
         ...
 
-    async def list(self, project: str = "", entity_digest: str = "") -> Sequence[ForgetRow]:
+    async def newest(self, project: str = "", entity_digest: str = "") -> Sequence[ForgetRow]:
         """Newest first."""
         ...
 

@@ -1,10 +1,7 @@
 """One entity out of a running platform, by the command line: every store is searched for its key afterwards, the log
 is read again, and it does not come back."""
 
-import asyncio
-import base64
 import json
-import os
 import sqlite3
 import subprocess
 import sys
@@ -15,14 +12,10 @@ import msgspec
 import pytest
 import redis
 from millrace.bus.kafka import KafkaBus
-from millrace.client.predictor import Predictor
-from millrace.runtime.settings import ROOMS
 from millrace.stores.clickhouse import ClickHouse
-from millrace.wire.common.v1 import common_pb2
 from millrace.wire.feature_store.v1 import service_pb2, service_pb2_grpc
 
-from tests.support.poll import until
-from tests.support.stations import HORIZON_US, HOUR_US, ROOT, Stations, in_thread, running_stations
+from tests.support.stations import HORIZON_US, ROOT, Stations, running_stations
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 

@@ -187,7 +187,8 @@ def _desk(home: Path) -> Iterator[Any]:
     place = require_room(home, "ingestion")
     with dial(place.grpc) as channel:
         try:
-            yield forgetting_pb2_grpc.ForgettingStub(channel)
+            stub: Any = forgetting_pb2_grpc.ForgettingStub(channel)  # type: ignore[no-untyped-call]
+            yield stub
         except grpc.RpcError as error:
             raise explain(error, "ingestion", place.grpc) from error
 

@@ -107,7 +107,8 @@ class MemoryObjects:
 
     async def delete(self, digest: str) -> bool:
         """As `Objects.delete`."""
-        return self.contents.pop(checked(digest), None) is not None
+        checked(digest)
+        return self.contents.pop(digest, None) is not None
 
     def open_write(self) -> Writer:
         """As `Objects.open_write`."""

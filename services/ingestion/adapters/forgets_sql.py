@@ -57,8 +57,8 @@ class SqlForgets:
         found = await self._rows("WHERE id = :id", {"id": request_id})
         return found[0] if found else None
 
-    async def list(self, project: str = "", entity_digest: str = "") -> Sequence[ForgetRow]:
-        """As Forgets.list."""
+    async def newest(self, project: str = "", entity_digest: str = "") -> Sequence[ForgetRow]:
+        """As Forgets.newest."""
         return await self._rows(
             "WHERE (:project = '' OR project = :project) AND (:digest = '' OR entity_digest = :digest)"
             " ORDER BY asked_us DESC",

@@ -50,7 +50,7 @@ class ForgetDesk:
     async def open(self, secret: bytes) -> None:
         """Reads who was forgotten before. `secret` is the room's."""
         self._secret = secret
-        for row in await self._book.list():
+        for row in await self._book.newest():
             if row.published <= Forget.DONE:
                 self._plane.forgotten.put(row.request)
 
@@ -65,7 +65,7 @@ class ForgetDesk:
             raise Invalid(f"one entity is needed, and at most {MAX_FIELDS} fields")
         found, example = self._names(project, entity, fields)
         reference = entity_reference(self._secret, project, entity)
-        for row in await self._book.list(project, reference):
+        for row in await self._book.newest(project, reference):
             if not row.done_us and set(fields) <= set(row.fields):
                 return await self._status(await self._publish(row))
         request = Forget(id=new_id(), project=project, phase=Forget.ASKED, salt=os.urandom(SALT_BYTES), actor=actor)
@@ -95,7 +95,7 @@ class ForgetDesk:
     async def all(self, project: str, entity: str) -> list[ForgetStatus]:
         """Newest first; with `entity` those that were about it."""
         reference = entity_reference(self._secret, project, entity) if entity else ""
-        return [await self._status(row) for row in await self._book.list(project, reference)]
+        return [await self._status(row) for row in await self._book.newest(project, reference)]
 
     async def on_receipts(self, batch: Batch, effects: Effects) -> None:
         """What rooms answered; whoever was waited for last moves the request on."""
@@ -110,7 +110,7 @@ class ForgetDesk:
 
     async def tick(self) -> None:
         """Publishes what is not out yet, and lets go of digests that no log needs any more."""
-        for row in await self._book.list():
+        for row in await self._book.newest():
             try:
                 await self._look_after(row)
             except RoomError as error:
