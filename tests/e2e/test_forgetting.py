@@ -1,7 +1,9 @@
 """One entity out of a running platform, by the command line: every store is searched for its key afterwards, the log
 is read again, and it does not come back."""
 
+import asyncio
 import json
+import random
 import sqlite3
 import subprocess
 import sys
@@ -15,6 +17,9 @@ from millrace.bus.kafka import KafkaBus
 from millrace.stores.clickhouse import ClickHouse
 from millrace.wire.feature_store.v1 import service_pb2, service_pb2_grpc
 
+from services.registry.domain.bundle import expected_inputs
+from tests.support.onnx_models import classifier
+from tests.support.poll import until
 from tests.support.stations import HORIZON_US, ROOT, Stations, running_stations
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -131,13 +136,56 @@ async def online(stations: Stations, entity: str) -> set[int]:
     return {value.status for value in reply.rows[0].values}
 
 
-async def test_an_entity_is_gone_from_every_store_and_does_not_come_back(stations):
+def serve_something(stations: Stations, folder: Path) -> None:
+    """A model from outside answers, so that there are predictions to forget."""
+    inputs = expected_inputs(stations.project)
+    weights = {name: 0.01 for name, kind in inputs.items() if kind == "FP32"}
+    texts = {name: {"seattle": 1.0} for name, kind in inputs.items() if kind == "BYTES"}
+    file = folder / "any.onnx"
+    file.write_bytes(classifier(weights, texts, output="value"))
+    pushed = cli(stations, "models", "push", "stations", str(file), "--force", "--reason", "to have answers")
+    assert pushed.returncode == 0, pushed.stderr
+
+
+async def predicted(stations: Stations, entity: str) -> None:
+    """One answer, and its record in the monitor's log."""
+
+    async def answered() -> bool:
+        ran = await asyncio.to_thread(cli, stations, "predict", "stations", entity)
+        return ran.returncode == 0
+
+    await until(answered, 90, what="a prediction")
+    await until(lambda: logged(stations, entity), 60, what="the prediction in the log")
+
+
+async def logged(stations: Stations, entity: str) -> bool:
+    return "monitor.predictions.entity" in await clickhouse_holds(stations, entity)
+
+
+async def cleaned(stations: Stations) -> bool:
+    """Whether ClickHouse has taken the parts that were replaced from the disk."""
+    clickhouse = ClickHouse(stations.platform.stack.addresses.clickhouse, database="feature_store")
+    await clickhouse.start()
+    try:
+        rows = await clickhouse.query_rows(
+            "SELECT count() AS n FROM system.parts WHERE NOT active"
+            " AND database IN ('feature_store', 'labeling', 'monitor')"
+            " AND (startsWith(table, 'history_') AND table != 'history_tables' OR table IN ('labels', 'predictions'))"
+        )
+        return not rows[0]["n"]
+    finally:
+        await clickhouse.close()
+
+
+async def test_an_entity_is_gone_from_every_store_and_does_not_come_back(stations, tmp_path):
     home = stations.platform.home
     await stations.drive(40)
     await stations.rest()
     matured = [row["forecast_id"] for row in asked(stations) if row["asked_at"] + HORIZON_US < stations.now_us]
     entity, other = matured[-1], matured[-2]
     old = await snapshot(stations)
+    serve_something(stations, tmp_path)
+    await predicted(stations, entity)
     assert redis_holds(stations, entity)
     assert await clickhouse_holds(stations, entity)
     assert sql_holds(home, entity)
@@ -149,13 +197,21 @@ async def test_an_entity_is_gone_from_every_store_and_does_not_come_back(station
     status = json.loads(done.stdout)
     stores = {s["store"]: int(s.get("deleted", 0)) for r in status["receipts"] for s in r["stores"] if s.get("deleted")}
     assert {"feature_store: online rows", "feature_store: history rows", "feature_store: snapshot rows"} <= set(stores)
-    assert {"labeling: examples", "labeling: truths", "labeling: history of labels", "monitor: labels"} <= set(stores)
+    assert {
+        "labeling: examples",
+        "labeling: truths",
+        "labeling: history of labels",
+        "monitor: labels",
+        "monitor: predictions",
+    } <= set(stores)
 
     assert redis_holds(stations, entity) == []
     assert await clickhouse_holds(stations, entity) == []
     assert sql_holds(home, entity) == []
     assert await online(stations, entity) == {service_pb2.MISSING}
     assert service_pb2.PRESENT in await online(stations, other), "its neighbours are not touched"
+    assert [f for f in files_hold(home, entity) if not f.startswith("kafka")] == [], "no file but the log's has it"
+    await until(lambda: cleaned(stations), 300, what="the replaced parts are gone")
 
     with pytest.raises(grpc.aio.AioRpcError) as gone:
         await rows_of(stations, old.digest)
@@ -175,6 +231,7 @@ async def test_an_entity_is_gone_from_every_store_and_does_not_come_back(station
     redis.Redis.from_url(stations.platform.stack.addresses.redis).flushall()
     await stations.drive(4)
     await stations.rest()
+    await stations._check_features(random.Random(1))  # what stays is the same online and in history
     assert service_pb2.PRESENT in await online(stations, other)
     assert await online(stations, entity) == {service_pb2.MISSING}
     assert redis_holds(stations, entity) == []
