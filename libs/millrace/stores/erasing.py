@@ -19,6 +19,9 @@ async def erase_rows(clickhouse: ClickHouse, table: str, where: str, params: Map
     rows = await clickhouse.query_rows(f"SELECT count() AS found FROM `{table}` WHERE {where}", params)
     found = int(rows[0]["found"])
     if found:
-        await clickhouse.command(f"ALTER TABLE `{table}` MODIFY SETTING old_parts_lifetime = {REPLACED_PARTS_S}")
+        quick = f"old_parts_lifetime = {REPLACED_PARTS_S}, finished_mutations_to_keep = 1"
+        await clickhouse.command(f"ALTER TABLE `{table}` MODIFY SETTING {quick}")
         await clickhouse.command(f"ALTER TABLE `{table}` DELETE WHERE {where} SETTINGS mutations_sync = 2", params)
+        # ClickHouse keeps the text of the last mutation: let that be one that names nobody.
+        await clickhouse.command(f"ALTER TABLE `{table}` DELETE WHERE 0 SETTINGS mutations_sync = 2")
     return found
