@@ -291,9 +291,14 @@ class Ingestion:
             record
             for record in records
             if not self.forgotten.is_raw(
-                project, source, stored_names(declared, record.data, hashing), record.timestamp_ms * 1000
+                project, source, stored_names(declared, record.data, hashing), _sent_us(record)
             )
         ]
+
+
+def _sent_us(record: Record) -> int:
+    """When it was sent (wall); what comes back from the dead letters was sent long ago."""
+    return 0 if record.via else record.timestamp_ms * 1000
 
 
 def _from_record(record: Record) -> Incoming:

@@ -220,6 +220,9 @@ async def test_what_waited_in_a_raw_topic_is_not_let_in_afterwards(world):
     effects = Effects("ingestion", lambda: world.wall_us)
     await world.plane.on_raw(Batch("raw.plant.readings", 0, tuple(records)), effects)
     assert [json.loads(r.data)["sensor"] for r in world.data()] == ["pump-2"]
+    back = Record("raw.plant.readings", 0, 5, None, (), bodies[0], world.wall_us // 1000 + 1000, via="retry.ingestion")
+    await world.plane.on_raw(Batch("raw.plant.readings", 0, (back,), via="retry.ingestion"), effects)
+    assert len(world.data()) == 1, "a dead letter that is handed back was sent before"
     later = Record("raw.plant.readings", 0, 9, None, (), bodies[0], world.wall_us // 1000 + 1000)
     await world.plane.on_raw(Batch("raw.plant.readings", 0, (later,)), effects)
     assert sorted(json.loads(r.data)["sensor"] for r in world.data()) == ["pump-1", "pump-2"], "a new life"
