@@ -7,14 +7,17 @@ from typing import Any
 
 from millrace.stores.clickhouse import ClickHouse
 
-REPLACED_PARTS_S = 30  # how long parts that a deletion has replaced lie on the disk before the cleaner may take them
-CLEANED_US = 10 * 60_000_000  # that, and the cleaner's rounds with room to spare
+# How long parts that a deletion has replaced lie on the disk before the cleaner may take them. Not at once: ClickHouse
+# does not force a new part to the disk, and the old one is what a power cut leaves.
+REPLACED_PARTS_S = 60
+CLEANED_US = 30 * 60_000_000  # the cleaner of a table that rests comes by every 10 minutes when nobody calls it
 
 
 async def erase_rows(clickhouse: ClickHouse, table: str, where: str, params: Mapping[str, Any]) -> int:
     """Deletes the rows of a MergeTree table and waits for it; how many. Nothing is rewritten where none match.
 
-    The parts that held them are rewritten; their bytes are gone within `CLEANED_US`. Raises StoreUnavailable.
+    The parts that held them are rewritten; the cleaner takes the old ones from the disk within `CLEANED_US`. Raises
+    StoreUnavailable.
     """
     rows = await clickhouse.query_rows(f"SELECT count() AS found FROM `{table}` WHERE {where}", params)
     found = int(rows[0]["found"])

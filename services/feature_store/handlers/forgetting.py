@@ -28,7 +28,7 @@ FOREVER_US = 2**62
 KEYS_AT_ONCE = 500  # recomputed with one read of history
 ATTEMPTS = 20  # of a swap that the worker was faster than, before it is held back
 PATIENCE_S = 10.0  # for history to come as far as the online store is
-CLEANED_US = 10 * 60_000_000  # parts that a deletion replaced are taken from the disk by then; so is Redis' old log
+CLEANED_US = 30 * 60_000_000  # parts that a deletion replaced leave the disk within it, and Redis' old log
 
 
 @dataclass(frozen=True, slots=True)
