@@ -163,7 +163,7 @@ async def logged(stations: Stations, entity: str) -> bool:
 
 
 def files_of_rooms_hold(home: Path, entity: str) -> list[str]:
-    """Files that hold the key, but for Kafka's segments and ClickHouse's replaced parts: those go in their stated time."""
+    """Files that hold the key; Kafka's segments and ClickHouse's replaced parts go in their stated time."""
     return [name for name in files_hold(home, entity) if name.split("/")[0] not in ("kafka", "clickhouse")]
 
 
