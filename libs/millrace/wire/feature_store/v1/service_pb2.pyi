@@ -32,26 +32,20 @@ class GetOnlineRequest(_message.Message):
     not_before_us: int
     def __init__(self, project: _Optional[str] = ..., entities: _Optional[_Iterable[str]] = ..., features: _Optional[_Iterable[str]] = ..., not_before_us: _Optional[int] = ...) -> None: ...
 
-class FeatureValue(_message.Message):
-    __slots__ = ("value", "status", "age_us")
-    VALUE_FIELD_NUMBER: _ClassVar[int]
+class FeatureColumn(_message.Message):
+    __slots__ = ("numbers", "texts", "status", "age_us")
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     AGE_US_FIELD_NUMBER: _ClassVar[int]
-    value: _common_pb2.Value
-    status: FeatureStatus
-    age_us: int
-    def __init__(self, value: _Optional[_Union[_common_pb2.Value, _Mapping]] = ..., status: _Optional[_Union[FeatureStatus, str]] = ..., age_us: _Optional[int] = ...) -> None: ...
-
-class FeatureRow(_message.Message):
-    __slots__ = ("entity", "values")
-    ENTITY_FIELD_NUMBER: _ClassVar[int]
-    VALUES_FIELD_NUMBER: _ClassVar[int]
-    entity: str
-    values: _containers.RepeatedCompositeFieldContainer[FeatureValue]
-    def __init__(self, entity: _Optional[str] = ..., values: _Optional[_Iterable[_Union[FeatureValue, _Mapping]]] = ...) -> None: ...
+    numbers: bytes
+    texts: _containers.RepeatedScalarFieldContainer[str]
+    status: bytes
+    age_us: bytes
+    def __init__(self, numbers: _Optional[bytes] = ..., texts: _Optional[_Iterable[str]] = ..., status: _Optional[bytes] = ..., age_us: _Optional[bytes] = ...) -> None: ...
 
 class GetOnlineReply(_message.Message):
-    __slots__ = ("features", "rows", "as_of_us")
+    __slots__ = ("features", "as_of_us", "columns")
     class AsOfUsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -60,12 +54,12 @@ class GetOnlineReply(_message.Message):
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     FEATURES_FIELD_NUMBER: _ClassVar[int]
-    ROWS_FIELD_NUMBER: _ClassVar[int]
     AS_OF_US_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
     features: _containers.RepeatedScalarFieldContainer[str]
-    rows: _containers.RepeatedCompositeFieldContainer[FeatureRow]
     as_of_us: _containers.ScalarMap[str, int]
-    def __init__(self, features: _Optional[_Iterable[str]] = ..., rows: _Optional[_Iterable[_Union[FeatureRow, _Mapping]]] = ..., as_of_us: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    columns: _containers.RepeatedCompositeFieldContainer[FeatureColumn]
+    def __init__(self, features: _Optional[_Iterable[str]] = ..., as_of_us: _Optional[_Mapping[str, int]] = ..., columns: _Optional[_Iterable[_Union[FeatureColumn, _Mapping]]] = ...) -> None: ...
 
 class TrainingSetRequest(_message.Message):
     __slots__ = ("project", "from_us", "to_us", "as_of_us", "as_happened")
@@ -128,9 +122,9 @@ class GetHistoricalRequest(_message.Message):
     def __init__(self, project: _Optional[str] = ..., keys: _Optional[_Iterable[_Union[_common_pb2.ExampleKey, _Mapping]]] = ..., features: _Optional[_Iterable[str]] = ..., as_happened: _Optional[bool] = ...) -> None: ...
 
 class GetHistoricalReply(_message.Message):
-    __slots__ = ("features", "rows")
+    __slots__ = ("features", "columns")
     FEATURES_FIELD_NUMBER: _ClassVar[int]
-    ROWS_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
     features: _containers.RepeatedScalarFieldContainer[str]
-    rows: _containers.RepeatedCompositeFieldContainer[FeatureRow]
-    def __init__(self, features: _Optional[_Iterable[str]] = ..., rows: _Optional[_Iterable[_Union[FeatureRow, _Mapping]]] = ...) -> None: ...
+    columns: _containers.RepeatedCompositeFieldContainer[FeatureColumn]
+    def __init__(self, features: _Optional[_Iterable[str]] = ..., columns: _Optional[_Iterable[_Union[FeatureColumn, _Mapping]]] = ...) -> None: ...
