@@ -18,6 +18,7 @@ from millrace.stores.clickhouse import ClickHouse
 from millrace.wire.feature_store.v1 import service_pb2, service_pb2_grpc
 
 from services.registry.domain.bundle import expected_inputs
+from tests.support.columns import cells_of
 from tests.support.onnx_models import classifier
 from tests.support.poll import until
 from tests.support.stations import HORIZON_US, ROOT, Stations, running_stations
@@ -133,7 +134,7 @@ async def online(stations: Stations, entity: str) -> set[int]:
         stub = service_pb2_grpc.FeatureStoreStub(channel)
         ask = service_pb2.GetOnlineRequest(project="stations", entities=[entity], not_before_us=stations.now_us)
         reply = await stub.GetOnline(ask, timeout=60, wait_for_ready=True)
-    return {value.status for value in reply.rows[0].values}
+    return {status for cells in cells_of(reply, 1).values() for status in cells.statuses}
 
 
 def serve_something(stations: Stations, folder: Path) -> None:
