@@ -13,6 +13,7 @@ import grpc
 import msgspec
 import pytest
 import redis
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from millrace.bus.kafka import KafkaBus
 from millrace.stores.clickhouse import ClickHouse
 from millrace.wire.feature_store.v1 import service_pb2, service_pb2_grpc
@@ -227,3 +228,75 @@ async def test_an_entity_is_gone_from_every_store_and_does_not_come_back(station
     assert await online(stations, entity) == {service_pb2.MISSING}
     assert redis_holds(stations, entity) == []
     assert await clickhouse_holds(stations, entity) == []
+
+
+LETTERS = """\
+project: letters
+clock: wall
+sources:
+  sent:
+    event_type: letters.sent
+    key: id
+    event_time: at
+    retention: 14h
+    fields:
+      id: {type: string}
+      at: {type: timestamp}
+      weight: {type: number}
+      address: {type: string, pii: encrypt}
+predict: {source: sent, entity: id, moment: at}
+features:
+  letter@1: {source: sent, entity: id, latest: [weight], ttl: 6h}
+label: {source: sent, key: id, value: weight > 3, horizon: 1h}
+model:
+  name: heavy
+  task: binary
+  template: {kind: linear}
+  inputs: [letter.weight]
+gate: {metric: auc}
+"""
+
+
+async def test_an_encrypted_field_is_shown_to_those_who_may_until_its_entity_is_forgotten(stations, tmp_path):
+    file = tmp_path / "letters.yaml"
+    file.write_text(LETTERS, encoding="utf-8")
+    assert cli(stations, "apply", str(file)).returncode == 0
+    events = tmp_path / "letters.ndjson"
+    moment = "2026-01-01T00:00:00Z"
+    events.write_text(
+        "".join(
+            json.dumps({"id": f"letter-{n}", "at": moment, "weight": n, "address": "Mill Lane 1"}) + "\n"
+            for n in (1, 2)
+        )
+    )
+    published = cli(stations, "publish", "letters", "sent", str(events))
+    assert published.returncode == 0, published.stderr
+    assert await log_holds(stations, "data.letters.sent", "Mill Lane") == 0
+    tail = cli(stations, "events", "tail", "data.letters.sent", "-n", "50", "--json").stdout.splitlines()
+    rows = {row["data"]["id"]: row["data"] for row in map(json.loads, tail) if "id" in row["data"]}
+    sealed = f"address={rows['letter-1']['address']}"
+    words = ("data", "reveal", "letters", "sent", "letter-1", sealed, "--reason", "case 42", "--actor", "ann")
+    assert cli(stations, *words).stdout.strip() == "address: Mill Lane 1"
+    (noted,) = json.loads(cli(stations, "data", "revealed", "--project", "letters", "--json").stdout)
+    assert (noted["actor"], noted["reason"], noted["fields"]) == ("ann", "case 42", ["address"])
+    assert await settings_of(stations, "data.letters.sent") == {"retention.ms": "50400000", "segment.ms": "7200000"}
+
+    asked = ("data", "forget", "letter-1", "--project", "letters", "--reason", "asked", "--wait", "120", "--json")
+    done = cli(stations, *asked)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    refused = cli(stations, *words)
+    assert refused.returncode == 1
+    assert "it was forgotten" in refused.stderr
+    nobody = cli(stations, "data", "forget", "x", "--project", "letters", "--field", "address", "--reason", "asked")
+    assert nobody.returncode == 1
+    assert "encrypted fields name nobody" in nobody.stderr
+
+
+async def settings_of(stations: Stations, topic: str) -> dict[str, str]:
+    """How long Kafka keeps a topic."""
+    bus = KafkaBus(stations.platform.stack.addresses.kafka, "looking")
+    async with bus._admin() as admin:
+        (reply,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    (found,) = reply.to_object()["resources"]
+    settings = {entry["config_names"]: entry["config_value"] for entry in found["config_entries"]}
+    return {name: settings[name] for name in ("retention.ms", "segment.ms")}
