@@ -60,6 +60,23 @@ class ForgetBook(TopicBook):
         """Requests that are being obeyed or wait for it."""
         return len(self._waiting)
 
+    async def run(self) -> None:
+        """Follows the topic until cancelled; it is made where it does not exist yet, since old records wait for it."""
+        from millrace.bus.backoff import Backoff
+        from millrace.bus.errors import BusUnavailable
+        from millrace.bus.topics import load_topics
+
+        backoff = Backoff()
+        wanted = [spec for spec in load_topics().static() if spec.name in (TOPIC, RECEIPTS)]
+        while True:
+            try:
+                await self._bus.ensure_topics(wanted)
+                break
+            except BusUnavailable as error:
+                log.warning("the topic %s: %s", TOPIC, error)
+                await backoff.wait()
+        await super().run()
+
     async def caught_up(self) -> None:
         """Returns when everything that was asked before this process started is known: old records may be read."""
         from millrace.bus.errors import NotReady
