@@ -21,7 +21,7 @@ Run = Callable[..., Any]
 INSTALLED = Path(sys.executable).parent / "millrace"
 TOP = [
     *("up", "down", "status", "doctor", "apply", "train", "runs", "publish", "predict", "replay", "rollback", "alerts"),
-    *("models", "events", "features", "deadletter"),
+    *("models", "events", "features", "data", "deadletter"),
 ]
 
 
