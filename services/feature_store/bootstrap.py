@@ -27,7 +27,7 @@ from services.feature_store.adapters.history_clickhouse import ClickHouseHistory
 from services.feature_store.adapters.history_erasing import ClickHouseErasing
 from services.feature_store.adapters.reader_process import ProcessReader, ThreadReader
 from services.feature_store.adapters.records_json import RecordReader
-from services.feature_store.adapters.snapshots_catalogue import CataloguedObjects, ClickHouseCatalogue
+from services.feature_store.adapters.snapshots_catalogue import CataloguedObjects, ClickHouseSnapshots
 from services.feature_store.adapters.spine_labeling import LabelingSpine
 from services.feature_store.entrypoints.consumer import Consumers
 from services.feature_store.entrypoints.rpc import FeatureStoreService
@@ -40,7 +40,7 @@ from services.feature_store.handlers.reads import OnlineReads
 from services.feature_store.handlers.retention import Retention
 from services.feature_store.handlers.snapshots import SnapshotRewriter
 from services.feature_store.handlers.training import READS_AT_ONCE, Historian, TrainingSets
-from services.feature_store.ports import Catalogue, Erasing, HistoryReader, HistoryStore, OnlineStore, SpineSource
+from services.feature_store.ports import Erasing, HistoryReader, HistoryStore, OnlineStore, SnapshotBook, SpineSource
 from services.feature_store.settings import ROOM, Settings
 
 MIGRATIONS = Path(__file__).parent / "entrypoints" / "migrations"
@@ -57,7 +57,7 @@ class Neighbours:
     objects: Objects
     reader: HistoryReader
     erasing: Erasing
-    catalogue: Catalogue
+    snapshots: SnapshotBook
 
 
 class FeatureStore:
@@ -92,7 +92,7 @@ class FeatureStore:
             Stores(
                 neighbours.online,
                 neighbours.erasing,
-                SnapshotRewriter(neighbours.objects, neighbours.catalogue, self.training),
+                SnapshotRewriter(neighbours.objects, neighbours.snapshots, self.training),
             ),
             lambda: self.consumers.history.lag_records,
             self.consumers.history.hurry,
@@ -170,7 +170,7 @@ def build(settings: Settings | None = None) -> RoomProcess:
     labeling = channel(known.labeling_address, known)
     reader = ProcessReader(READS_AT_ONCE)
     objects = open_objects(known.objects_url) if known.objects_url else FolderObjects(known.objects_path(ROOM))
-    catalogue = ClickHouseCatalogue(clickhouse)
+    catalogue = ClickHouseSnapshots(clickhouse)
     neighbours = Neighbours(
         bus,
         RedisFeatures(redis),

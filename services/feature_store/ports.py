@@ -182,21 +182,21 @@ class Erasing(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptObject:
     """An object of the object store: a snapshot's manifest, or (None) a chunk of rows."""
 
     digest: str
     manifest: Manifest | None
 
 
-class Catalogue(Protocol):
+class SnapshotBook(Protocol):
     """What the object store holds, and what took the place of what it held."""
 
     async def note(self, digest: str, manifest: Manifest | None) -> None:
         """This object is about to be written."""
         ...
 
-    async def kept(self) -> Sequence[Kept]:
+    async def kept(self) -> Sequence[KeptObject]:
         """Everything that was not superseded."""
         ...
 

@@ -13,7 +13,7 @@ from millrace.stores.objects import Objects, Writer, digest_of
 
 from services.feature_store.domain.snapshot import Manifest
 from services.feature_store.errors import SnapshotSuperseded
-from services.feature_store.ports import Catalogue, Kept
+from services.feature_store.ports import KeptObject, SnapshotBook
 
 _SCHEMA = pa.schema(
     [
@@ -27,30 +27,33 @@ _SCHEMA = pa.schema(
 )
 
 
-class ClickHouseCatalogue:
-    """A Catalogue in the room's ClickHouse database."""
+class ClickHouseSnapshots:
+    """A SnapshotBook in the room's ClickHouse database."""
 
     def __init__(self, clickhouse: ClickHouse) -> None:
         self._clickhouse = clickhouse
 
     async def note(self, digest: str, manifest: Manifest | None) -> None:
-        """As Catalogue.note."""
+        """As SnapshotBook.note."""
         text = manifest.to_bytes().decode() if manifest else ""
         await self._put([(digest, manifest.project if manifest else "", text, 0, "", wall_us())])
 
-    async def kept(self) -> Sequence[Kept]:
-        """As Catalogue.kept."""
+    async def kept(self) -> Sequence[KeptObject]:
+        """As SnapshotBook.kept."""
         rows = await self._clickhouse.query_rows(
             "SELECT digest, manifest FROM snapshot_objects FINAL WHERE NOT superseded ORDER BY digest"
         )
-        return [Kept(r["digest"], Manifest.from_bytes(r["manifest"].encode()) if r["manifest"] else None) for r in rows]
+        return [
+            KeptObject(r["digest"], Manifest.from_bytes(r["manifest"].encode()) if r["manifest"] else None)
+            for r in rows
+        ]
 
     async def supersede(self, digest: str, by: str) -> None:
-        """As Catalogue.supersede."""
+        """As SnapshotBook.supersede."""
         await self._put([(digest, "", "", 1, by, wall_us())])
 
     async def superseded_by(self, digest: str) -> str | None:
-        """As Catalogue.superseded_by."""
+        """As SnapshotBook.superseded_by."""
         rows = await self._clickhouse.query_rows(
             "SELECT superseded_by FROM snapshot_objects FINAL WHERE digest = {digest:String} AND superseded",
             {"digest": digest},
@@ -65,7 +68,7 @@ class ClickHouseCatalogue:
 class CataloguedObjects:
     """Objects that are noted before they are written; what was superseded says by what."""
 
-    def __init__(self, inner: Objects, catalogue: Catalogue) -> None:
+    def __init__(self, inner: Objects, catalogue: SnapshotBook) -> None:
         self._inner = inner
         self._catalogue = catalogue
 
@@ -103,7 +106,7 @@ class CataloguedObjects:
 
 
 class _NotingWriter:
-    def __init__(self, inner: Writer, catalogue: Catalogue) -> None:
+    def __init__(self, inner: Writer, catalogue: SnapshotBook) -> None:
         self._inner = inner
         self._catalogue = catalogue
 

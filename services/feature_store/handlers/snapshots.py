@@ -14,7 +14,7 @@ from millrace.wire.ingestion.v1.forgetting_pb2 import Forget, Superseded
 from services.feature_store.domain.snapshot import Manifest
 from services.feature_store.errors import SnapshotSuperseded
 from services.feature_store.handlers.training import TrainingSets, to_stream
-from services.feature_store.ports import Catalogue
+from services.feature_store.ports import SnapshotBook
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class Rewritten:
 class SnapshotRewriter:
     """Reads every chunk of a project's snapshots, and those of no finished snapshot."""
 
-    def __init__(self, objects: Objects, catalogue: Catalogue, training: TrainingSets) -> None:
+    def __init__(self, objects: Objects, catalogue: SnapshotBook, training: TrainingSets) -> None:
         self._objects = objects
         self._catalogue = catalogue
         self._training = training

@@ -24,7 +24,7 @@ from services.feature_store.adapters.snapshots_catalogue import CataloguedObject
 from services.feature_store.bootstrap import FeatureStore, Neighbours
 from services.feature_store.domain.snapshot import Manifest
 from services.feature_store.domain.values import Position
-from services.feature_store.ports import Kept, OnlineStore, Range, Table, history_schema
+from services.feature_store.ports import KeptObject, OnlineStore, Range, Table, history_schema
 from services.feature_store.settings import Settings
 
 HOUR_US = 3_600_000_000
@@ -253,26 +253,26 @@ class ListErasing:
 
 
 @dataclass
-class ListCatalogue:
-    """A Catalogue in memory."""
+class ListSnapshots:
+    """A SnapshotBook in memory."""
 
     manifests: dict[str, Manifest | None] = field(default_factory=dict)
     gone: dict[str, str] = field(default_factory=dict)
 
     async def note(self, digest, manifest):
-        """As Catalogue.note."""
+        """As SnapshotBook.note."""
         self.manifests[digest] = manifest
 
     async def kept(self):
-        """As Catalogue.kept."""
-        return [Kept(digest, manifest) for digest, manifest in self.manifests.items() if digest not in self.gone]
+        """As SnapshotBook.kept."""
+        return [KeptObject(digest, manifest) for digest, manifest in self.manifests.items() if digest not in self.gone]
 
     async def supersede(self, digest, by):
-        """As Catalogue.supersede."""
+        """As SnapshotBook.supersede."""
         self.gone[digest] = by
 
     async def superseded_by(self, digest):
-        """As Catalogue.superseded_by."""
+        """As SnapshotBook.superseded_by."""
         return self.gone.get(digest)
 
 
@@ -341,7 +341,7 @@ async def make(client, *, bus: MemoryBus | None = None, history: ListHistory | N
     # Two partitions, whatever the embedded default is: the merging of partitions is what these tests are about.
     await bus.ensure_topics([TopicSpec(f"data.{shop().name}.{s.name}", 2) for s in shop().sources])
     online = RedisFeatures(client)
-    catalogue = ListCatalogue()
+    catalogue = ListSnapshots()
     noted = CataloguedObjects(objects, catalogue)
     neighbours = Neighbours(bus, online, history, spines, noted, ThreadReader(), ListErasing(history), catalogue)
     world = World(bus, FeatureStore(Settings(**settings), neighbours), online, history, spines, objects, shop())
