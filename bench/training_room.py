@@ -52,7 +52,18 @@ async def serve(folder: Path, clickhouse_url: str, memory_mib: int) -> None:
     nothing: Any = _Nothing()
     objects, spools = FolderObjects(folder / "objects"), FileSpools(folder / "spools")
     neighbours = Neighbours(
-        MemoryBus(), nothing, history, nothing, objects, shelf, spools, keys=nothing, rates=nothing, models=nothing
+        MemoryBus(),
+        nothing,
+        history,
+        nothing,
+        objects,
+        shelf,
+        spools,
+        keys=nothing,
+        rates=nothing,
+        models=nothing,
+        erasing=nothing,
+        snapshots=nothing,
     )
     store = FeatureStore(Settings(training_memory_mib=memory_mib), neighbours)
     filled: set[str] = set()

@@ -10,19 +10,23 @@ import grpc
 from millrace.bus.kafka import KafkaBus
 from millrace.bus.ports import Bus
 from millrace.bus.shadow import ShadowBus, ShadowPlan
+from millrace.bus.topics import load_topics
 from millrace.bus.worker import Worker
 from millrace.runtime.channels import channel
 from millrace.runtime.clock import wall_us
 from millrace.runtime.definitions import Definition, DefinitionBook
 from millrace.runtime.errors import ConfigurationError
+from millrace.runtime.forgetting import ForgetBook, Obeyed
 from millrace.runtime.room import RoomProcess, StatusBoard
 from millrace.stores.clickhouse import ClickHouse
 from millrace.stores.objects import FolderObjects, Objects, open_objects
 from millrace.stores.redis import connect
 from millrace.wire.feature_store.v1 import service_pb2_grpc
+from millrace.wire.ingestion.v1.forgetting_pb2 import Forget
 
 from services.feature_store.adapters.features_redis import RedisFeatures, prefix_of_shadow
 from services.feature_store.adapters.history_clickhouse import ClickHouseHistory
+from services.feature_store.adapters.history_erasing import ClickHouseErasing
 from services.feature_store.adapters.keys_redis import RedisKeys
 from services.feature_store.adapters.models_registry import RegistryModels
 from services.feature_store.adapters.rates_clickhouse import ClickHouseRates
@@ -30,6 +34,7 @@ from services.feature_store.adapters.reader_thread import ThreadReader
 from services.feature_store.adapters.records_json import RecordReader
 from services.feature_store.adapters.shadow_clickhouse import ShadowTables
 from services.feature_store.adapters.shadow_redis import ShadowRows
+from services.feature_store.adapters.snapshots_catalogue import CataloguedObjects, ClickHouseSnapshots
 from services.feature_store.adapters.spine_labeling import LabelingSpine
 from services.feature_store.adapters.spool_files import FileSpools
 from services.feature_store.adapters.timeline_shelf import ProcessShelf
@@ -41,16 +46,20 @@ from services.feature_store.entrypoints.shadow import read_plan, write_result
 from services.feature_store.handlers.catalogue import Catalogue
 from services.feature_store.handlers.drops import Drops
 from services.feature_store.handlers.feeds import FeedBook
+from services.feature_store.handlers.forgetting import Forgetting, Stores
 from services.feature_store.handlers.history import FlushLimits, HistoryEvents, HistoryWriter
 from services.feature_store.handlers.online import OnlineFeatures
 from services.feature_store.handlers.progress import Progress
 from services.feature_store.handlers.reads import OnlineReads
+from services.feature_store.handlers.retention import Retention
 from services.feature_store.handlers.shadow import ShadowRun
+from services.feature_store.handlers.snapshots import SnapshotRewriter
 from services.feature_store.handlers.spines import Spines
 from services.feature_store.handlers.statistics import FeatureStatistics
 from services.feature_store.handlers.timelines import Timelines
 from services.feature_store.handlers.training import Historian, SnapshotLimits, TrainingSets
 from services.feature_store.ports import (
+    Erasing,
     EventRates,
     History,
     ModelBook,
@@ -58,6 +67,7 @@ from services.feature_store.ports import (
     OnlineStore,
     ShadowRowStore,
     ShadowTableStore,
+    SnapshotBook,
     SpineSource,
     Spools,
     TimelineShelf,
@@ -81,13 +91,16 @@ class Neighbours:
     keys: OnlineKeys
     rates: EventRates
     models: ModelBook
+    erasing: Erasing
+    snapshots: SnapshotBook
 
 
 class FeatureStore:
     """The parts of the room, joined."""
 
     def __init__(self, settings: Settings, neighbours: Neighbours) -> None:
-        self.feeds = FeedBook(neighbours.bus, RecordReader)
+        self.forgets = ForgetBook(neighbours.bus, ROOM, self._obey, wall_us)
+        self.feeds = FeedBook(neighbours.bus, RecordReader, self.forgets.forgotten)
         self.progress = Progress()
         self.online = OnlineFeatures(neighbours.online, self.feeds, self.progress)
         limits = FlushLimits(
@@ -120,6 +133,21 @@ class FeatureStore:
         self.spines = Spines(neighbours.spines, neighbours.objects, neighbours.spools, settings.spine_upload_mib)
         sizes = SnapshotLimits(settings.snapshot_chunk_rows, settings.snapshot_chunk_mib, settings.training_memory_mib)
         self.training = TrainingSets(self.historian, self.timelines, self.spines, neighbours.objects, sizes)
+        self.retention = Retention(neighbours.erasing, self.feeds, self.writer)
+        self.forgetting = Forgetting(
+            self.feeds,
+            self.online,
+            self.writer,
+            Stores(
+                neighbours.online,
+                neighbours.erasing,
+                SnapshotRewriter(neighbours.objects, neighbours.snapshots, self.training),
+                self.timelines,
+            ),
+            lambda: self.consumers.history.lag_records,
+            self.consumers.history.hurry,
+            wall_us,
+        )
         self.service = FeatureStoreService(
             self.reads,
             self.historian,
@@ -130,6 +158,9 @@ class FeatureStore:
             most_entities=settings.most_entities,
             read_wait_s=settings.read_wait_ms / 1000,
         )
+
+    async def _obey(self, request: Forget) -> Obeyed:
+        return await self.forgetting.obey(request)
 
     async def learn(self, name: str, definition: Definition | None) -> None:
         """Take up a definition while running: new sources are consumed, new views fed from the beginning of the log."""
@@ -155,18 +186,22 @@ def join(room: RoomProcess, store: FeatureStore, definitions: DefinitionBook) ->
     definitions.on_change(store.learn)
     room.add_task("definitions", definitions.run)
     room.add_task("history writer", store.writer.run)
-    room.add_task("online", store.consumers.run_online)
-    room.add_task("history", store.consumers.history.run)
+    room.add_task("forgetting", store.forgets.run)
+    room.add_task("obeying", store.forgets.obey_all)
+    room.add_task("retention", store.retention.run)
+    room.add_task("online", store.forgets.after(store.consumers.run_online))
+    room.add_task("history", store.forgets.after(store.consumers.history.run))
     room.add_grpc(store.register)
     FeaturePages(store.catalogue, room.settings.monitor_http).mount(room.http)
     status = room.status
     status.definitions(definitions.versions)
     status.problem("definitions", lambda: definitions.problem)
     status.problem("history store", lambda: store.writer.problem)
+    status.problem("forgetting", lambda: store.forgets.problem, degrades_only=True)
     status.consumes(definitions)
     status.consumes(store.consumers.online)
     status.deferred(lambda: store.consumers.history.lag_records + store.writer.held_rows)
-    status.busy(lambda: store.training.building)
+    status.busy(lambda: store.training.building + store.forgets.busy)
     status.watermarks(store.watermarks_us)
     _report(status, "online", store.consumers.online)
     _report(status, "history", store.consumers.history)
@@ -215,21 +250,25 @@ def build(settings: Settings | None = None) -> RoomProcess:
     objects = open_objects(known.objects_url) if known.objects_url else FolderObjects(known.objects_path(ROOM))
     registry = channel(known.registry_address, known) if known.registry_address else None
     online = RedisFeatures(redis) if plan is None else RedisFeatures(redis, prefix_of_shadow(plan.name))
+    catalogue = ClickHouseSnapshots(clickhouse)
     neighbours = Neighbours(
         bus,
         online,
         ClickHouseHistory(clickhouse),
         LabelingSpine(labeling, spools),
-        objects,
+        CataloguedObjects(objects, catalogue),
         shelf,
         spools,
         RedisKeys(redis),
         ClickHouseRates(clickhouse),
         RegistryModels(registry),
+        ClickHouseErasing(clickhouse),
+        catalogue,
     )
     room = RoomProcess(ROOM, known)
     store = FeatureStore(known, neighbours)
     room.on_start(bus.start)
+    room.on_start(lambda: bus.ensure_topics(load_topics().static()))
     room.on_start(lambda: clickhouse.start(MIGRATIONS))
     room.on_start(spools.sweep)
     definitions = DefinitionBook(bus)

@@ -89,3 +89,7 @@ class RowCorrupt(DataLoss):
 
 class SnapshotCorrupt(DataLoss):
     """A snapshot whose parts do not fit together."""
+
+
+class SnapshotSuperseded(Precondition):
+    """A snapshot that held an entity which was forgotten; the reason names the one that took its place."""

@@ -16,6 +16,7 @@ from services.feature_store.domain.answers import Reading
 from services.feature_store.domain.lineage import ModelVersion
 from services.feature_store.domain.online import Decoded
 from services.feature_store.domain.shadow import Difference
+from services.feature_store.domain.snapshot import Manifest
 from services.feature_store.domain.values import Position
 from services.feature_store.domain.views import CompiledView
 
@@ -62,11 +63,16 @@ class OnlineStore(Protocol):
         """Positions of `places` and the rows of (place, entity) pairs, as of one instant."""
         ...
 
-    async def swap(self, writes: Sequence[Write]) -> bool:
-        """Write all rows and positions if every expected position is still there, else nothing: False.
+    async def swap(self, writes: Sequence[Write], gone: Sequence[str] = ()) -> bool:
+        """Write all rows and positions if every expected position is still there, else nothing: False. With them go
+        the rows of the entities `gone`, in the first write's place.
 
         All writes of one call belong to one source partition.
         """
+        ...
+
+    async def rewrite_log(self) -> None:
+        """Let the server drop what its log holds of values that were deleted or replaced; it does so by and by."""
         ...
 
 
@@ -342,6 +348,29 @@ class ShadowTableStore(Protocol):
         ...
 
 
+class Erasing(Protocol):
+    """Deletion from history. All failures of the server are StoreUnavailable."""
+
+    async def touched(self, table: Table, field: str, entity: str, until_us: int, of: Sequence[str]) -> list[str]:
+        """The different keys that the columns `of` make in rows whose `field` is the entity, visible by then."""
+        ...
+
+    async def events(
+        self, table: Table, entity_fields: Sequence[str], entities: Sequence[str], from_us: int
+    ) -> pa.Table:
+        """Events since then whose `entity_fields` make one of the keys, each once, by (partition, offset)."""
+        ...
+
+    async def erase(self, project: str, source: str, field: str, entity: str, until_us: int) -> int:
+        """Deletes the rows whose `field` is the entity and that were visible by then, in every table that the source
+        ever had; how many. Their bytes are gone within minutes."""
+        ...
+
+    async def expire(self, project: str, source: str, before_us: int) -> int:
+        """Deletes the rows that were visible before then; how many."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """A view's columns (by position) at n (key, moment) pairs, of events visible by `visible_to_us`.
@@ -407,4 +436,32 @@ class TimelineShelf(Protocol):
 
     async def drop(self, name: str) -> None:
         """Forget a timeline; harmless when there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KeptObject:
+    """An object of the object store: a snapshot's manifest, or (None) a chunk of rows."""
+
+    digest: str
+    manifest: Manifest | None
+
+
+class SnapshotBook(Protocol):
+    """What the object store holds, and what took the place of what it held."""
+
+    async def note(self, digest: str, manifest: Manifest | None) -> None:
+        """This object is about to be written."""
+        ...
+
+    async def kept(self) -> Sequence[KeptObject]:
+        """Everything that was not superseded."""
+        ...
+
+    async def supersede(self, digest: str, by: str) -> None:
+        """This object is gone; `by` took its place (empty: nothing did)."""
+        ...
+
+    async def superseded_by(self, digest: str) -> str | None:
+        """What took its place; None where it was not superseded."""
         ...

@@ -11,10 +11,12 @@ from pathlib import Path
 from millrace.bus.events import new_id
 from millrace.bus.ports import Bus
 from millrace.runtime.channels import channel
-from millrace.runtime.clock import ClockBook
+from millrace.runtime.clock import ClockBook, wall_us
 from millrace.runtime.definitions import DefinitionBook
 from millrace.runtime.errors import ConfigurationError
+from millrace.runtime.forgetting import ForgetBook, Obeyed
 from millrace.runtime.room import RoomProcess
+from millrace.wire.ingestion.v1.forgetting_pb2 import Forget
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from .adapters.artifacts_registry import RegistryArtifacts
@@ -25,6 +27,7 @@ from .adapters.log_spool import Spool
 from .adapters.models_onnx import OnnxSessions
 from .adapters.plans_folder import FolderPlans
 from .adapters.projects_books import BookProjects
+from .adapters.spool_forgetting import SpoolForgetting
 from .entrypoints import oip, rest, rpc
 from .entrypoints.consumer import follower
 from .handlers.admission import Admission
@@ -68,7 +71,15 @@ class Inference:
             folder / "spool", segment_bytes=settings.spool_segment_bytes, max_bytes=settings.spool_max_bytes
         )
         source = f"{ROOM}/{self.replica}"
-        self.relay = LogRelay(self.spool, self.bus, source=source, batch_records=settings.relay_records)
+        self.forgets = ForgetBook(self.bus, ROOM, self._obey, wall_us, self.replica)
+        self.relay = LogRelay(
+            self.spool,
+            self.bus,
+            source=source,
+            batch_records=settings.relay_records,
+            forgotten=self.forgets.forgotten,
+        )
+        self.forgetting = SpoolForgetting(self.spool, self.relay, wall_us)
         self.definitions = DefinitionBook(self.bus)
         self.clocks = ClockBook(self.bus, self.definitions)
         self.projects = BookProjects(self.clocks, folder / "projects.json")
@@ -116,6 +127,9 @@ class Inference:
         self.predictor = Predictor(self.serving, features, *shared, request_rows=rows)
         self.inferrer = Inferrer(self.serving, runner, *shared, request_rows=rows)
 
+    async def _obey(self, request: Forget) -> Obeyed:
+        return await self.forgetting.obey(request)
+
     def _switched(self, model: str, live: Live | None) -> None:
         self.metrics.keep_only(model, live)
 
@@ -130,7 +144,7 @@ class Inference:
         """The doors are closed: what is in hand is written, what can be published is."""
         await self.releases.stop()
         await self.shadows.drain()
-        if not self.relay.problem:
+        if self.forgets.ready and not self.relay.problem:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_RELAY_S):
                     await self.relay.drain()
@@ -175,7 +189,9 @@ def assemble(settings: Settings, neighbours: Neighbours) -> RoomProcess:
     room.add_task("definitions", parts.definitions.run)
     room.add_task("clocks", parts.clocks.run)
     room.add_task("releases", parts.follower.run)
-    room.add_task("relay", parts.relay.run)
+    room.add_task("forgetting", parts.forgets.run)
+    room.add_task("obeying", parts.forgets.obey_all)
+    room.add_task("relay", parts.forgets.after(parts.relay.run))
     room.add_task("shadows", parts.shadows.run)
     room.add_task("status", lambda: parts.reporter.run(parts.releases))
     open_doors(room, parts)

@@ -15,25 +15,31 @@ from millrace.runtime.clock import wall_us
 from millrace.runtime.definitions import Definition, DefinitionBook
 from millrace.runtime.room import RoomProcess
 from millrace.stores.sql import Database
-from millrace.wire.ingestion.v1 import service_pb2_grpc
+from millrace.wire.ingestion.v1 import forgetting_pb2_grpc, service_pb2_grpc
 
+from services.ingestion.adapters.forgets_sql import SqlForgets
+from services.ingestion.adapters.keys_sql import SqlKeys
 from services.ingestion.adapters.ledger_sql import SqlLedger
 from services.ingestion.adapters.profiles_sql import SqlProfiles
 from services.ingestion.adapters.references_store import ReferenceStore
 from services.ingestion.adapters.tails_bus import BusTails
-from services.ingestion.entrypoints.consumer import raw_worker
+from services.ingestion.entrypoints.consumer import raw_worker, receipts_worker
 from services.ingestion.entrypoints.docs import DocsPages
+from services.ingestion.entrypoints.forgetting_rpc import ForgettingService
 from services.ingestion.entrypoints.metrics import count_findings, count_outcomes
 from services.ingestion.entrypoints.rest import router
 from services.ingestion.entrypoints.rpc import IngestionService
 from services.ingestion.handlers.docs import DataDocs
+from services.ingestion.handlers.forgetting import ForgetDesk
 from services.ingestion.handlers.notes import Notes
 from services.ingestion.handlers.plane import Ingestion, Limits, Outside
 from services.ingestion.handlers.references import ReferenceBooks
+from services.ingestion.handlers.revealing import RevealDesk
 from services.ingestion.settings import ROOM, Settings
 
 MIGRATIONS = Path(__file__).parent / "entrypoints" / "migrations"
 BEAT_S = 1.0
+FORGETTING_S = 5.0  # how long a request whose room was away waits for its next step
 
 
 def build(settings: Settings, bus: Bus | None = None) -> RoomProcess:
@@ -53,17 +59,23 @@ def build(settings: Settings, bus: Bus | None = None) -> RoomProcess:
     )
     books = ReferenceBooks(ReferenceStore(database, bus), settings.recent_ids)
     notes = Notes(SqlProfiles(database, settings.profile_days), books)
-    plane = Ingestion(
-        Outside(bus, ledger, BusTails(bus), topics, notes, count_outcomes, count_findings), limits, wall_us
-    )
+    keys, forgets = SqlKeys(database), SqlForgets(database)
+    outside = Outside(bus, ledger, BusTails(bus), topics, notes, keys, count_outcomes, count_findings)
+    plane = Ingestion(outside, limits, wall_us)
+    desk = ForgetDesk(plane, bus, forgets, keys, topics, wall_us)
+    reveals = RevealDesk(plane, forgets, keys, wall_us)
     definitions = DefinitionBook(bus)
-    worker = raw_worker(bus, plane)
+    worker, receipts = raw_worker(bus, plane), receipts_worker(bus, desk)
 
     async def start() -> None:
         await database.start(MIGRATIONS)
         await bus.start()
         await bus.ensure_topics(topics.static())
-        await plane.open(settings.pii_secret.encode() or await ledger.secret(secrets.token_bytes(32)))
+        secret = settings.pii_secret.encode() or await ledger.secret(secrets.token_bytes(32))
+        await plane.open(secret)
+        keys.open(secret)
+        await desk.open(secret)
+        reveals.open(secret)
 
     async def follow(name: str, definition: Definition | None) -> None:
         await plane.follow_definition(name, definition)
@@ -74,17 +86,31 @@ def build(settings: Settings, bus: Bus | None = None) -> RoomProcess:
             await asyncio.sleep(BEAT_S)
             await plane.beat()
 
+    async def look_after_forgetting() -> None:
+        while True:
+            await asyncio.sleep(FORGETTING_S)
+            await desk.tick()
+
     definitions.on_change(follow)
     room.on_start(start)
     room.on_stop(database.stop)
     room.on_stop(bus.stop)
     room.on_stop(plane.close)
-    for name, run in (("definitions", definitions.run), ("raw", worker.run), ("beat", beat)):
+    for name, run in (
+        ("definitions", definitions.run),
+        ("raw", worker.run),
+        ("beat", beat),
+        ("receipts", receipts.run),
+        ("forgetting", look_after_forgetting),
+    ):
         room.add_task(name, run)
     docs = DataDocs(plane, notes)
     service = IngestionService(plane, docs)
     DocsPages(docs).mount(room.http)
     room.add_grpc(partial(service_pb2_grpc.add_IngestionServicer_to_server, service))
+    forgetting = ForgettingService(desk, reveals)
+    room.add_grpc(partial(forgetting_pb2_grpc.add_ForgettingServicer_to_server, forgetting))
+    room.status.consumes(receipts, counted=False)
     room.http.include_router(router(plane, settings.max_body_bytes, settings.max_file_bytes))
     _report(room, plane, definitions, worker)
     room.status.problem("reference values", lambda: _filling(books), degrades_only=True)

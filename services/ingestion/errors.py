@@ -9,6 +9,9 @@ RoomError
 ├── NoSuchLease      precondition: the lease is not, or no longer, the caller's
 ├── WallClock        precondition: this project's clock cannot be driven
 ├── ClockMovedBack   invalid
+├── NoSuchRequest    not_found: nothing was asked to be forgotten under this id
+├── NotForgettable   invalid: no field of the project can name this entity
+├── Unreadable       precondition: an encrypted value, or a key, that nobody can read (any more)
 └── DefinitionOnItsWay  unavailable, retry: the producer knows a newer definition than this room
 """
 
@@ -61,3 +64,15 @@ class ClockMovedBack(Invalid):
 
 class DefinitionOnItsWay(Unavailable):
     """An event names a definition version that this room has not heard of yet."""
+
+
+class NoSuchRequest(NotFound):
+    """No request to forget has this id."""
+
+
+class NotForgettable(Invalid):
+    """The project has no such field, or one whose values name nobody."""
+
+
+class Unreadable(Precondition):
+    """An encrypted value that cannot be read: its key was destroyed, or it belongs elsewhere."""

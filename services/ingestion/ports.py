@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+
+from millrace.wire.ingestion.v1.forgetting_pb2 import Forget, ForgetReceipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,4 +121,97 @@ class Profiles(Protocol):
 
     async def summaries(self, project: str, source: str, days: int) -> list[DayRow]:
         """The newest days in few words, oldest first."""
+        ...
+
+
+class Sealable(NamedTuple):
+    """A value to be encrypted: whose it is, where it stands (project/source/field), and what it says."""
+
+    entity: str
+    place: str
+    text: str
+
+
+class Keys(Protocol):
+    """The key of each entity whose fields are encrypted. Once destroyed, nobody reads them any more."""
+
+    async def seal(self, project: str, values: Sequence[Sealable]) -> list[str]:
+        """Each value encrypted under its entity's key, which is made where there is none yet."""
+        ...
+
+    async def unseal(self, project: str, entity: str, values: Mapping[str, str]) -> dict[str, str]:
+        """By place: the values in the clear. Raises Unreadable."""
+        ...
+
+    async def destroy(self, project: str, entities: Collection[str]) -> int:
+        """How many of them had a key; they have none afterwards."""
+        ...
+
+
+@dataclass(slots=True)
+class ForgetRow:
+    """One request as kept. `seq` orders the proofs: 1 for the first that was done, 0 before."""
+
+    id: str
+    project: str
+    entity_digest: str
+    fields: list[str]
+    reason: str
+    actor: str
+    asked_us: int
+    request: Forget
+    done_us: int = 0
+    published: int = 0
+    seq: int = 0
+    proof: str = ""
+    signature: str = ""
+    receipts: list[ForgetReceipt] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Reveal:
+    """Somebody saw encrypted values in the clear."""
+
+    project: str
+    source: str
+    entity_digest: str
+    fields: tuple[str, ...]
+    reason: str
+    actor: str
+    revealed_us: int
+
+
+class Forgets(Protocol):
+    """Requests to forget with their receipts and proofs, and who saw what."""
+
+    async def save(self, row: ForgetRow) -> None:
+        """Writes the request without its receipts; the bytes of what it said before are overwritten."""
+        ...
+
+    async def receive(self, receipt: ForgetReceipt) -> None:
+        """Keeps the first answer of a replica to a phase: what it deleted then, a repeat finds gone."""
+        ...
+
+    async def get(self, request_id: str) -> ForgetRow | None:
+        """One request with its receipts."""
+        ...
+
+    async def newest(self, project: str = "", entity_digest: str = "") -> Sequence[ForgetRow]:
+        """Newest first."""
+        ...
+
+    async def last_proof(self) -> tuple[int, str]:
+        """(seq, proof) of the request that was done last; (0, "") before the first."""
+        ...
+
+    async def proof_before(self, seq: int) -> str:
+        """The proof that the one of `seq` stands on."""
+        ...
+
+    async def note(self, reveal: Reveal) -> None:
+        """Keeps who saw what."""
+        ...
+
+    async def reveals(self, project: str) -> Sequence[Reveal]:
+        """Newest first, at most a thousand; of every project for ""."""
         ...

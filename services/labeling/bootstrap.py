@@ -11,21 +11,24 @@ from millrace.bus.ports import Bus
 from millrace.bus.topics import load_topics
 from millrace.runtime.clock import ClockBook, wall_us
 from millrace.runtime.definitions import Definition, DefinitionBook
+from millrace.runtime.forgetting import ForgetBook
 from millrace.runtime.room import RoomProcess
 from millrace.stores.clickhouse import ClickHouse
+from millrace.stores.erasing import CLEANED_US
 from millrace.stores.sql import Database
 
+from services.labeling.adapters.forgetting_sql import SqlForgetting
 from services.labeling.adapters.history_clickhouse import ClickHouseHistory
 from services.labeling.adapters.labels_sql import SqlLabelBook
 from services.labeling.adapters.projects_book import BookProjects
 from services.labeling.entrypoints import rpc
 from services.labeling.entrypoints.consumer import data_worker, history_worker
 from services.labeling.handlers.data import DataHandler
+from services.labeling.handlers.forgetting import Forgetting
 from services.labeling.handlers.history import HistoryHandler
 from services.labeling.handlers.messages import ROOM
 from services.labeling.handlers.spine import SpineHandler
 from services.labeling.handlers.tasks import TaskHandler
-from services.labeling.ports import History
 from services.labeling.settings import Settings
 
 MIGRATIONS = Path(__file__).parent / "entrypoints" / "migrations"
@@ -37,7 +40,7 @@ class Neighbours:
 
     bus: Bus
     database: Database
-    history: History
+    history: ClickHouseHistory
 
 
 class Labeling:
@@ -50,8 +53,11 @@ class Labeling:
         self.clocks = ClockBook(self.bus, self.definitions)
         self.book = SqlLabelBook(self.database)
         self.projects = BookProjects(self.bus, self.topics, self._consume)
-        self.data = DataHandler(self.book, self.projects, most_examples=settings.maturing_examples)
-        self.progress = HistoryHandler(self.book, outside.history, self.projects)
+        forgetting = Forgetting(SqlForgetting(self.database), outside.history, CLEANED_US, wall_us)
+        self.forgets = ForgetBook(self.bus, ROOM, forgetting.obey, wall_us)
+        forgotten = self.forgets.forgotten
+        self.data = DataHandler(self.book, self.projects, most_examples=settings.maturing_examples, forgotten=forgotten)
+        self.progress = HistoryHandler(self.book, outside.history, self.projects, forgotten)
         self.history_worker = history_worker(self.bus, self.progress)
         self.spine = SpineHandler(
             self.book,
@@ -87,8 +93,10 @@ class Labeling:
         for name, run in (
             ("definitions", self.definitions.run),
             ("clocks", self.clocks.run),
-            ("labels", self.data_worker.run),
-            ("history", self.history_worker.run),
+            ("forgetting", self.forgets.run),
+            ("obeying", self.forgets.obey_all),
+            ("labels", self.forgets.after(self.data_worker.run)),
+            ("history", self.forgets.after(self.history_worker.run)),
             ("outbox", self.relay.run),
         ):
             room.add_task(name, run)
@@ -103,6 +111,8 @@ class Labeling:
         status.unpublished(lambda: self.relay.unpublished_records)
         status.watermarks(lambda: self.data.watermarks_us)
         status.definitions(self.definitions.versions)
+        status.busy(lambda: self.forgets.busy)
+        status.problem("forgetting", lambda: self.forgets.problem, degrades_only=True)
         status.problem("definitions are being read", lambda: "" if self.definitions.ready else "not caught up yet")
         status.problem("definitions", lambda: self.definitions.problem, degrades_only=True)
         for name, task in (

@@ -16,6 +16,7 @@ from millrace.definitions.model import Project
 from millrace.runtime.channels import channel
 from millrace.runtime.clock import ClockBook, wall_us
 from millrace.runtime.definitions import DefinitionBook
+from millrace.runtime.forgetting import ForgetBook
 from millrace.runtime.room import RoomProcess
 from millrace.runtime.settings import ROOMS
 from millrace.runtime.status import Consumes
@@ -29,6 +30,7 @@ from services.monitor.adapters.fleet_grpc import GrpcFleet
 from services.monitor.adapters.index_clickhouse import ClickHouseIndex
 from services.monitor.adapters.live_child import LiveStream
 from services.monitor.adapters.log_clickhouse import ClickHouseLog
+from services.monitor.adapters.log_erasing import LogErasing
 from services.monitor.adapters.state_sql import SqlState
 from services.monitor.domain.alerts import Alert
 from services.monitor.domain.live import Live
@@ -59,6 +61,7 @@ class Parts:
     store: ClickHouse
     definitions: DefinitionBook
     clocks: ClockBook
+    forgets: ForgetBook
     state: SqlState
     sinks: Sinks
     decider: Decider
@@ -123,7 +126,16 @@ def join(settings: Settings, bus: Bus, bundles: Bundles, fleet: Fleet, *, databa
         ),
         cadence=Cadence(settings.decide_every_replay_s * 1_000_000, settings.decide_every_wall_s * 1_000_000),
     )
-    sinks = Sinks(log=log, index=index, state=state, project_now=clocks.now_us, wall_us=wall_us, changed=decider.wake)
+    forgets = ForgetBook(bus, ROOM, LogErasing(store, wall_us).obey, wall_us)
+    sinks = Sinks(
+        log=log,
+        index=index,
+        state=state,
+        project_now=clocks.now_us,
+        wall_us=wall_us,
+        changed=decider.wake,
+        forgotten=forgets.forgotten,
+    )
     parts = Parts(
         settings=settings,
         bus=bus,
@@ -131,6 +143,7 @@ def join(settings: Settings, bus: Bus, bundles: Bundles, fleet: Fleet, *, databa
         store=store,
         definitions=definitions,
         clocks=clocks,
+        forgets=forgets,
         state=state,
         sinks=sinks,
         decider=decider,
@@ -209,8 +222,11 @@ def equip(room: RoomProcess, parts: Parts) -> None:
     room.on_stop(lambda: stop(parts))
     room.add_task("definitions", parts.definitions.run)
     room.add_task("clocks", parts.clocks.run)
+    room.add_task("forgetting", parts.forgets.run)
+    room.add_task("obeying", parts.forgets.obey_all)
+    room.status.problem("forgetting", lambda: parts.forgets.problem, degrades_only=True)
     for group, worker in parts.workers.items():
-        room.add_task(group, worker.run)
+        room.add_task(group, parts.forgets.after(worker.run))
         room.status.consumes(worker)
         room.status.dead_letters(_counter(worker, "dead_letters"))
         room.status.problem(group, _state_of(worker), degrades_only=True)

@@ -13,6 +13,7 @@ from millrace.bus.topics import load_topics
 from millrace.bus.worker import Worker
 from millrace.runtime.clock import ClockBook, wall_us
 from millrace.runtime.definitions import DefinitionBook
+from millrace.runtime.forgetting import ForgetBook
 from millrace.runtime.room import RoomProcess
 from millrace.stores.objects import open_objects
 from millrace.stores.sql import Database
@@ -24,6 +25,7 @@ from services.registry.entrypoints.consumer import Consumer
 from services.registry.entrypoints.rest import ModelPages
 from services.registry.entrypoints.rpc import RegistryDoor
 from services.registry.handlers.desk import Desk
+from services.registry.handlers.forgetting import Forgetting
 from services.registry.handlers.release import expire_guards
 from services.registry.settings import Settings
 
@@ -59,6 +61,7 @@ def assemble(settings: Settings, bus: Bus) -> RoomProcess:
     _follow(room, desk, book, clock, settings)
     _consume(room, desk, bus)
     _relay(room, database, bus)
+    _forget(room, desk, bus)
     ModelPages(desk).mount(room.http)
     room.add_grpc(lambda server: _register(server, desk))
     return room
@@ -112,6 +115,13 @@ def _relay(room: RoomProcess, database: Database, bus: Bus) -> None:
     room.add_task("outbox", relay.run)
     room.status.unpublished(lambda: relay.unpublished_records)
     room.status.problem("outbox relay", lambda: relay.state if relay.state.startswith("retrying") else "")
+
+
+def _forget(room: RoomProcess, desk: Desk, bus: Bus) -> None:
+    forgets = ForgetBook(bus, ROOM, Forgetting(desk).obey, desk.wall_us)
+    room.add_task("forgetting", forgets.run)
+    room.add_task("obeying", forgets.obey_all)
+    room.status.problem("forgetting", lambda: forgets.problem, degrades_only=True)
 
 
 def _register(server: grpc.aio.Server, desk: Desk) -> None:

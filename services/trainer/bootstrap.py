@@ -17,6 +17,7 @@ from millrace.bus.worker import Worker
 from millrace.runtime.channels import channel
 from millrace.runtime.clock import ClockBook, wall_us
 from millrace.runtime.definitions import Definition, DefinitionBook
+from millrace.runtime.forgetting import ForgetBook
 from millrace.runtime.room import RoomProcess
 from millrace.stores.sql import Database
 from millrace.wire.trainer.v1 import service_pb2_grpc
@@ -24,6 +25,7 @@ from millrace.wire.trainer.v1 import service_pb2_grpc
 from services.trainer.adapters.features_grpc import GrpcFeatures
 from services.trainer.adapters.jobs_process import ProcessJobs
 from services.trainer.adapters.registry_grpc import GrpcRegistry
+from services.trainer.adapters.rows_forgetting import RowsForgetting
 from services.trainer.adapters.runs_sql import SqlRuns
 from services.trainer.entrypoints.executor import Executor, Workshop
 from services.trainer.entrypoints.rpc import TrainerDoor
@@ -55,6 +57,7 @@ def assemble(settings: Settings, bus: Bus) -> RoomProcess:
     _consume(room, desk, bus, definitions, clocks)
     _relay(room, database, bus)
     _execute(room, desk, settings, changed, definitions)
+    _forget(room, bus, RowsForgetting(database, settings.folder(ROOM) / "runs", wall_us))
     room.status.busy(lambda: runs.unfinished_runs)
     room.status.watermarks(lambda: runs.watermarks_us)
     room.add_grpc(lambda server: _register(server, desk))
@@ -151,6 +154,13 @@ def _execute(
 
     room.on_stop(close_channels)
     room.status.problem("executor", lambda: executor.problem, degrades_only=True)
+
+
+def _forget(room: RoomProcess, bus: Bus, rows: RowsForgetting) -> None:
+    forgets = ForgetBook(bus, ROOM, rows.obey, wall_us)
+    room.add_task("forgetting", forgets.run)
+    room.add_task("obeying", forgets.obey_all)
+    room.status.problem("forgetting", lambda: forgets.problem, degrades_only=True)
 
 
 async def _caught_up(definitions: DefinitionBook, clocks: ClockBook) -> None:

@@ -23,6 +23,10 @@ class Book(Protocol):
         """Whether this position has taken effect."""
         ...
 
+    async def forgotten(self, digest: str) -> str:
+        """Why the snapshot is not whole any more; empty for one that is."""
+        ...
+
     async def mark(self, topic: str, partition: int, offset: int) -> None:
         """Everything up to this position takes effect with this transaction."""
         ...

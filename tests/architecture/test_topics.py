@@ -15,6 +15,7 @@ TABLE: dict[str, Any] = yaml.safe_load((ROOT / "infra" / "kafka" / "topics.yaml"
 READS_BY_CODE = {
     "DefinitionBook(": "definitions",
     "ClockBook(": "clocks",
+    "ForgetBook(": "data.forget",
     "BusTails(": "data.{project}.{source}",
     "Worker(": "retry.{room}",
     "Delays(": "delayed.{room}",

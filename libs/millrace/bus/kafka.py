@@ -10,6 +10,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.codec import has_lz4
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
@@ -19,6 +20,7 @@ from millrace.bus.events import MAX_MESSAGE_BYTES, Message
 from millrace.bus.kafka_clients import Ends, KafkaReader, KafkaSubscription, bounded, close_client
 from millrace.bus.ports import TopicSpec
 from millrace.bus.security import client_security
+from millrace.bus.topics import segment_hours
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +85,23 @@ class KafkaBus:
                 reply = await bounded(admin.create_topics([_new_topic(spec) for spec in missing]), "creating topics")
                 _check_created(reply.to_object()["topic_errors"])
             await self._wait_usable(admin, {spec.name for spec in topics})
+
+    async def retain(self, topics: Sequence[TopicSpec]) -> list[str]:
+        """As `Bus.retain`."""
+        wanted = {spec.name: topic_settings(spec) for spec in topics if not spec.compact}
+        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in wanted]
+        async with self._admin() as admin:
+            replies = await bounded(admin.describe_configs(resources), "describing topics")
+            found = {
+                resource["resource_name"]: {e["config_names"]: e["config_value"] for e in resource["config_entries"]}
+                for reply in replies
+                for resource in reply.to_object()["resources"]
+            }
+            stale = [n for n, settings in wanted.items() if not settings.items() <= found.get(n, {}).items()]
+            if stale:
+                changes = [ConfigResource(ConfigResourceType.TOPIC, name, configs=wanted[name]) for name in stale]
+                await bounded(admin.alter_configs(changes), "changing the retention of topics")
+        return stale
 
     async def partitions(self, topic: str) -> list[int]:
         """As `Bus.partitions`."""
@@ -172,11 +191,23 @@ def _usable(topic: Mapping[str, Any]) -> bool:
 
 
 def _new_topic(spec: TopicSpec) -> NewTopic:
-    settings = {"cleanup.policy": "compact"} if spec.compact else {"retention.ms": _retention_ms(spec)}
-    topic = NewTopic(spec.name, num_partitions=spec.partitions, replication_factor=1, topic_configs=settings)
+    topic = NewTopic(
+        spec.name, num_partitions=spec.partitions, replication_factor=1, topic_configs=topic_settings(spec)
+    )
     # The cluster's own default, the operator's choice. aiokafka's constructor knows no such thing; the broker does.
     topic.replication_factor = -1
     return topic
+
+
+def topic_settings(spec: TopicSpec) -> dict[str, str]:
+    """What the broker is told about a topic."""
+    if spec.compact:
+        # What was replaced is gone within a day: Kafka's own default lets it lie for as long as little changes.
+        return {"cleanup.policy": "compact", "max.compaction.lag.ms": str(24 * 3_600_000)}
+    if spec.retention_hours is None:
+        return {"retention.ms": "-1"}
+    roll_ms = segment_hours(spec.retention_hours * 3_600_000_000) * 3_600_000
+    return {"retention.ms": _retention_ms(spec), "segment.ms": str(roll_ms)}
 
 
 def _retention_ms(spec: TopicSpec) -> str:

@@ -309,6 +309,10 @@ class MemoryBus:
         for spec in topics:
             self.broker.create(spec)
 
+    async def retain(self, topics: Sequence[TopicSpec]) -> list[str]:
+        """As `Bus.retain`: nothing is ever dropped here, so nothing has to change."""
+        return []
+
     async def partitions(self, topic: str) -> list[int]:
         """Partition numbers."""
         self.broker.check()

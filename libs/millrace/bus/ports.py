@@ -138,6 +138,11 @@ class Bus(Protocol):
         """Create what is missing and wait until it is usable. Existing topics are left as they are."""
         ...
 
+    async def retain(self, topics: Sequence[TopicSpec]) -> list[str]:
+        """Give existing topics that are not compacted the retention that they shall have; names of those changed.
+        Raises BusUnavailable."""
+        ...
+
     async def partitions(self, topic: str) -> list[int]:
         """Partition numbers, ascending. Raises UnknownTopic, BusUnavailable."""
         ...

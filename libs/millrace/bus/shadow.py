@@ -123,6 +123,10 @@ class ShadowBus:
     async def ensure_topics(self, topics: Sequence[TopicSpec]) -> None:
         """Nothing: what the live room reads is there, and what it writes is not written."""
 
+    async def retain(self, topics: Sequence[TopicSpec]) -> list[str]:
+        """Nothing: how long the live topics keep their records is none of a shadow's business."""
+        return []
+
     async def partitions(self, topic: str) -> list[int]:
         """As `Bus.partitions`."""
         return await self._bus.partitions(topic)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,11 @@ def delayed_topic(room: str) -> str:
     return f"delayed.{room}"
 
 
+def segment_hours(retention_us: int) -> int:
+    """Hours after which a segment is closed. Kafka deletes whole segments: a record outlives its retention by one."""
+    return min(24, max(1, retention_us // 3_600_000_000 // 7))
+
+
 @dataclass(frozen=True, slots=True)
 class TopicRow:
     """One row of the table. `pattern` may hold `{project}`, `{source}` or `{room}`."""
@@ -69,10 +74,17 @@ class TopicTable:
         """Topics that exist from the start."""
         return [row.spec() for row in self.rows if "{" not in row.pattern]
 
-    def for_project(self, project: str, sources: Sequence[str]) -> list[TopicSpec]:
-        """Topics that a project brings."""
+    def for_project(
+        self, project: str, sources: Sequence[str], kept_hours: Mapping[str, int] | None = None
+    ) -> list[TopicSpec]:
+        """Topics that a project brings; `kept_hours` by source where it says itself how long its events are kept."""
         rows = [row for row in self.rows if "{project}" in row.pattern]
-        return [row.spec(project=project, source=source) for source in sources for row in rows]
+        found = []
+        for source in sources:
+            hours = (kept_hours or {}).get(source, 0)
+            specs = [row.spec(project=project, source=source) for row in rows]
+            found += [replace(spec, retention_hours=hours) for spec in specs] if hours else specs
+        return found
 
     def for_room(self, room: str, *, delays: bool = False) -> list[TopicSpec]:
         """A room's dead letters and their way back; with `delays` also where it lets records wait."""

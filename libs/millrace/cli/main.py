@@ -13,6 +13,7 @@ from millrace.cli import (
     events,
     feature_store,
     features,
+    forgetting,
     models,
     profiles,
     projects,
@@ -68,6 +69,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(events.app, name="events")
 features.app.add_typer(feature_store.app)
 app.add_typer(features.app, name="features")
+profiles.app.add_typer(forgetting.app)
 app.add_typer(profiles.app, name="data")
 app.add_typer(deadletters.app, name="deadletter")
 app.add_typer(topic_commands.app, name="topics")

@@ -166,6 +166,8 @@ def lineage(model: Model, version: Version, home: Home = DEFAULT_HOME, as_json: 
     typer.echo(
         f"{made.model} version {made.version} ← run {made.run_id or 'none'} ← snapshot {made.snapshot_digest or 'none'}"
     )
+    if made.forgotten:
+        typer.echo(made.forgotten)
     rows = [(when(e.clock_us), e.kind, f"{e.from_state} → {e.to_state}", e.actor, e.reason) for e in found.events]
     show_table(("clock", "event", "state", "actor", "reason"), rows, empty="no events")
 

@@ -24,7 +24,7 @@ CALL_TIMEOUT_S = 30.0
 def stub(home: Path, room: str) -> Iterator[Any]:
     """The room's own service (`Registry`, `Trainer`, ...), inside a block that maps its failures to CliError."""
     place = require_room(home, room)
-    with _channel(place.grpc) as channel:
+    with dial(place.grpc) as channel:
         try:
             yield _service(room)(channel)
         except grpc.RpcError as error:
@@ -36,7 +36,7 @@ def room_stub(address: str) -> Iterator[Any]:
     """The service `Room` that every room serves; grpc.RpcError passes through."""
     from millrace.wire.common.v1 import common_pb2_grpc
 
-    with _channel(address) as channel:
+    with dial(address) as channel:
         yield common_pb2_grpc.RoomStub(channel)
 
 
@@ -54,7 +54,8 @@ def explain(error: grpc.RpcError, room: str, address: str = "") -> CliError:
     return CliError(f"{room}: {head}", details=lines[1:])
 
 
-def _channel(address: str) -> grpc.Channel:
+def dial(address: str) -> grpc.Channel:
+    """A channel with the caller's token and the authority that `MILLRACE_TLS_CA` names."""
     options = [
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),

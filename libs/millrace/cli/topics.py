@@ -42,7 +42,7 @@ def decode(topic: str, event_type: str, data: bytes) -> Any:
 def message_class(name: str) -> Any:
     """The class of a message such as `millrace.wire.trainer.v1.RunEvent`; CliError when there is none."""
     package, _, short = name.rpartition(".")
-    for module_name in ("events_pb2", "common_pb2", "service_pb2"):
+    for module_name in ("events_pb2", "common_pb2", "service_pb2", "forgetting_pb2"):
         try:
             module = import_module(f"{package}.{module_name}")
         except ModuleNotFoundError:

@@ -58,7 +58,7 @@ def source(name: str, raw: Section) -> Source:
     """A source; its key and event time are required whatever their fields say."""
     implied = {raw["key"], raw["event_time"]}
     fields = tuple(_field(field, spec, field in implied) for field, spec in raw["fields"].items())
-    durations = _durations(raw, "lateness", "max_future", "freshness")
+    durations = _durations(raw, "lateness", "max_future", "freshness", "retention")
     return Source(name, raw["event_type"], raw["key"], raw["event_time"], fields, **durations)
 
 

@@ -37,6 +37,7 @@ class Pii(StrEnum):
     DROP = "drop"
     HASH = "hash"
     MASK = "mask"
+    ENCRYPT = "encrypt"
 
 
 class Task(StrEnum):
@@ -90,6 +91,7 @@ class Source:
     lateness_us: int = HOUR_US
     max_future_us: int = 300_000_000  # event time beyond the clock by more than this is refused
     freshness_us: int = 0  # the longest silence that is ordinary; 0: any
+    retention_us: int = 0  # how long its events are kept, in topics and in history; 0: the topics' own, and for ever
 
     def field(self, name: str) -> Field:
         """The field called `name`; KeyError when there is none."""
@@ -97,6 +99,11 @@ class Source:
             if candidate.name == name:
                 return candidate
         raise KeyError(name)
+
+
+def hours_kept(source: Source) -> int:
+    """The retention of a source's topics in whole hours, rounded up; 0: the table's own."""
+    return -(-source.retention_us // HOUR_US)
 
 
 @dataclass(frozen=True, slots=True)

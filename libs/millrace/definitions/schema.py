@@ -150,6 +150,7 @@ def _source() -> Schema:
             "lateness": _duration("An event this much later than its time is ordinary"),
             "max_future": _duration("An event time beyond the clock by more than this is refused"),
             "freshness": _duration("The longest silence that is ordinary, seen when a window ends"),
+            "retention": _duration("How long its events are kept, in topics and in the features' history"),
         },
         required=("event_type", "key", "event_time", "fields"),
     )

@@ -24,6 +24,7 @@ from millrace.definitions.model import (
     View,
     format_duration,
 )
+from millrace.definitions.retention import check_kept, check_retention
 from millrace.expressions import ExpressionError, parse
 
 MAX_LAST_K = 16  # each is a column per window, and three numbers in every tile
@@ -97,7 +98,7 @@ class Draft:
 
 def field_types(source: Source) -> dict[str, str]:
     """Field name to type of what the platform keeps of a source; a hashed or masked value is text."""
-    kept = (f for f in source.fields if f.pii is not Pii.DROP)
+    kept = (f for f in source.fields if f.pii not in (Pii.DROP, Pii.ENCRYPT))
     return {f.name: f.type.value if f.pii is Pii.KEEP else FieldType.STRING.value for f in kept}
 
 
@@ -138,8 +139,10 @@ def _check_source(document: Document, source: Source) -> None:
             document.add(here, f"{name} must be a timestamp that is kept, not {chosen.type} ({chosen.pii})")
         if role == "key" and chosen.type not in KEYS:
             document.add(here, f"a key must be string or integer, not {chosen.type}")
-        if role == "key" and chosen.pii is Pii.DROP:
-            document.add(here, f"{name} is dropped and cannot be the key", "pii: hash keeps it usable")
+        if role == "key" and chosen.pii in (Pii.DROP, Pii.ENCRYPT):
+            done = "dropped" if chosen.pii is Pii.DROP else "encrypted"
+            document.add(here, f"{name} is {done} and cannot be the key", "pii: hash keeps it usable")
+    check_kept(document, source)
     for item in source.fields:
         _check_field(document, (*path, "fields", item.name), item)
 
@@ -155,7 +158,7 @@ def _check_field(document: Document, path: Path, item: Any) -> None:
         document.add((*path, "range"), "the least value is greater than the greatest")
     if item.set is not None and not text:
         document.add((*path, "set"), f"a {item.type} has no set", "set is for strings")
-    if item.pii in (Pii.HASH, Pii.MASK) and not text:
+    if item.pii in (Pii.HASH, Pii.MASK, Pii.ENCRYPT) and not text:
         document.add((*path, "pii"), f"a {item.type} cannot be {item.pii}ed", "use drop, or declare it a string")
     if item.regex is not None:
         if not text:
@@ -211,6 +214,7 @@ def check_views(draft: Draft) -> None:
         _check_docs(draft.document, path, view)
         if source is not None:
             _check_columns(draft, path, view, field_types(source))
+            check_retention(draft.document, path, view, source)
 
 
 def _check_docs(document: Document, path: Path, view: View) -> None:

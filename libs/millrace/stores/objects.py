@@ -55,6 +55,10 @@ class Objects(Protocol):
         """Whether the object is there."""
         ...
 
+    async def delete(self, digest: str) -> bool:
+        """Remove the object; whether it was there."""
+        ...
+
     def open_write(self) -> Writer:
         """A writer for an object too large to hold."""
         ...
@@ -100,6 +104,11 @@ class MemoryObjects:
     async def has(self, digest: str) -> bool:
         """As `Objects.has`."""
         return digest in self.contents
+
+    async def delete(self, digest: str) -> bool:
+        """As `Objects.delete`."""
+        checked(digest)
+        return self.contents.pop(digest, None) is not None
 
     def open_write(self) -> Writer:
         """As `Objects.open_write`."""
@@ -152,6 +161,14 @@ class FolderObjects:
     async def has(self, digest: str) -> bool:
         """As `Objects.has`."""
         return await asyncio.to_thread(self._place(checked(digest)).is_file)
+
+    async def delete(self, digest: str) -> bool:
+        """As `Objects.delete`."""
+        try:
+            await asyncio.to_thread(self._place(checked(digest)).unlink)
+        except FileNotFoundError:
+            return False
+        return True
 
     def open_write(self) -> Writer:
         """As `Objects.open_write`."""
@@ -267,6 +284,13 @@ class S3Objects:
         except FileNotFoundError:
             return False
         return bool(found["type"] == "file")
+
+    async def delete(self, digest: str) -> bool:
+        """As `Objects.delete`. A bucket that keeps versions keeps this one, too: that is its owner's to say."""
+        if not await self.has(digest):
+            return False
+        await self._store(self._files.rm_file, self._place(digest))
+        return True
 
     def open_write(self) -> Writer:
         """As `Objects.open_write`."""

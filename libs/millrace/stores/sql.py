@@ -201,6 +201,18 @@ class Database:
             async with self._begin(write=False) as transaction:
                 yield transaction
 
+    @asynccontextmanager
+    async def erasing(self) -> AsyncIterator[Transaction]:
+        """A transaction after which SQLite holds no byte of what it deleted or replaced, in its file or its log.
+        PostgreSQL uses the space again after its own VACUUM."""
+        async with self.transaction() as transaction:
+            if self.is_sqlite:
+                await transaction.execute("PRAGMA secure_delete = ON")
+            yield transaction
+        if self._file is not None:
+            async with self._write_lock:
+                await self._file.empty_log()
+
     def mark_published(self, count: int) -> None:
         """The relay has published and deleted `count` rows."""
         self.unpublished_records = max(0, self.unpublished_records - count)

@@ -50,6 +50,22 @@ class SqliteFile:
         finally:
             self._give_back(connection)
 
+    async def empty_log(self) -> None:
+        """Writes the write-ahead log into the file and cuts it off. Raises StoreUnavailable while readers keep it."""
+        connection = self._take()
+        try:
+            deadline_s = asyncio.get_running_loop().time() + BUSY_TIMEOUT_S
+            while True:
+                with sqlite_errors():
+                    (is_busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                if not is_busy:
+                    return
+                if asyncio.get_running_loop().time() > deadline_s:
+                    raise StoreUnavailable(f"{self._path}: somebody keeps reading; its log still holds what was erased")
+                await asyncio.sleep(_FIRST_PAUSE_S)
+        finally:
+            self._give_back(connection)
+
     def close(self) -> None:
         """Closes the idle connections; for a database in memory, forgets it."""
         while self._idle:

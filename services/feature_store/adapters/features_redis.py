@@ -7,28 +7,32 @@ Keys (the braces are a hash tag: what one swap touches lies in one slot); a shad
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar
 
 import redis.asyncio
 from millrace.stores.errors import StoreUnavailable
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from services.feature_store.domain.values import Position
 from services.feature_store.ports import Place, Write
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 _POSITION = struct.Struct("<qq")
 _ABSENT = b""
 
-# KEYS: n positions, then row keys. ARGV: n, the n expected positions, the n new ones, then the rows.
+# KEYS: n positions, then row keys, then keys to delete. ARGV: n, the n expected positions, the n new ones, the rows.
 _SWAP = """
 local n = tonumber(ARGV[1])
+local set = #ARGV - 1 - n
 for i = 1, n do
   if (redis.call('GET', KEYS[i]) or '') ~= ARGV[1 + i] then return 0 end
 end
-for i = 1, #KEYS do redis.call('SET', KEYS[i], ARGV[1 + n + i]) end
+for i = 1, set do redis.call('SET', KEYS[i], ARGV[1 + n + i]) end
+for i = set + 1, #KEYS do redis.call('UNLINK', KEYS[i]) end
 return 1
 """
 
@@ -62,7 +66,7 @@ class RedisFeatures:
         positions = [None if raw is None else Position(*_POSITION.unpack(raw)) for raw in found[: len(places)]]
         return positions, found[len(places) :]
 
-    async def swap(self, writes: Sequence[Write]) -> bool:
+    async def swap(self, writes: Sequence[Write], gone: Sequence[str] = ()) -> bool:
         """One script call."""
         keys = [self._prefix(write.place) + "at" for write in writes]
         expected = [_ABSENT if w.expected is None else _POSITION.pack(*w.expected) for w in writes]
@@ -72,6 +76,7 @@ class RedisFeatures:
             prefix = self._prefix(write.place) + "of:"
             keys += [prefix + entity for entity in write.rows]
             rows += write.rows.values()
+        keys += [self._prefix(writes[0].place) + "of:" + entity for entity in gone]
         return bool(await _answered(self._swap(keys=keys, args=[len(writes), *expected, *moved, *rows])))
 
     def _prefix(self, place: Place, known: dict[Place, str] | None = None) -> str:
@@ -81,6 +86,15 @@ class RedisFeatures:
         if known is not None:
             known[place] = prefix
         return prefix
+
+    async def rewrite_log(self) -> None:
+        """Lets the server write its append-only file anew: what was deleted or replaced is in the old one still."""
+        try:
+            await self._client.bgrewriteaof()
+        except ResponseError as error:  # one is running, or the server's owner does this himself
+            log.warning("the online store's log was not rewritten: %s", error)
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(f"the online store: {error}") from error
 
 
 async def _answered(call: Awaitable[T] | Any) -> Any:

@@ -96,7 +96,7 @@ class ClickHouseHistory:
         where = ["_event_us >= {from:Int64}", "_event_us < {to:Int64}", "_visible_us <= {visible:Int64}"]
         params: dict[str, Any] = {"from": span.from_us, "to": span.to_us, "visible": span.visible_to_us}
         if span.entities is not None:
-            key = _key([(field, types[field]) for field in span.entity_fields])
+            key = key_sql([(field, types[field]) for field in span.entity_fields])
             where.append(f"{key} IN {{entities:Array(String)}}")
             params["entities"] = list(span.entities)
         found = await self._clickhouse.query_arrow(
@@ -166,12 +166,12 @@ def _within(table: Table, stretch: Stretch) -> tuple[str, dict[str, Any]]:
     part, parts = stretch.part
     if parts > 1:
         types = dict(table.fields)
-        key = _key([(field, types[field]) for field in stretch.entity_fields])
+        key = key_sql([(field, types[field]) for field in stretch.entity_fields])
         where.append(f"cityHash64({key}) % {parts} = {part}")
     return " AND ".join(where), params
 
 
-def _key(fields: Sequence[tuple[str, str]]) -> str:
+def key_sql(fields: Sequence[tuple[str, str]]) -> str:
     """SQL for the text of an entity key, as `millrace.definitions.keys.composite_key` writes it."""
     parts = [f"`{field}`" if kind == FieldType.STRING else f"toString(`{field}`)" for field, kind in fields]
     if len(parts) == 1:

@@ -12,11 +12,13 @@ from millrace.bus.topics import data_topic, load_topics
 from millrace.definitions.model import Project, Source
 from millrace.definitions.semantics import view_types
 from millrace.runtime.definitions import Definition
+from millrace.runtime.forgotten import Forgotten
 
 from services.feature_store.domain.inputs import InputsPlan, plan_inputs
 from services.feature_store.domain.views import CompiledView
 from services.feature_store.errors import UnknownProject
 from services.feature_store.handlers.choices import Choice, choose
+from services.feature_store.handlers.withholding import WithholdingReader
 from services.feature_store.ports import Place, Reader, Table
 
 # Plans kept per project: callers ask for the same few sets again and again.
@@ -83,9 +85,10 @@ class ProjectFeed:
 class FeedBook:
     """The feeds of all projects, as last defined."""
 
-    def __init__(self, bus: Bus, reader_of: Callable[[Source], Reader]) -> None:
+    def __init__(self, bus: Bus, reader_of: Callable[[Source], Reader], forgotten: Forgotten | None = None) -> None:
         self._bus = bus
         self._reader_of = reader_of
+        self._forgotten = forgotten if forgotten is not None else Forgotten()
         self._projects: dict[str, ProjectFeed] = {}
         self._topics: dict[str, SourceFeed] = {}
 
@@ -127,8 +130,9 @@ class FeedBook:
         for source in fed:
             partitions = len(await self._bus.partitions(data_topic(project.name, source.name)))
             own = tuple(view for view in views.values() if view.view.source == source.name)
+            reader = WithholdingReader(self._reader_of(source), self._forgotten, project.name, source.name)
             sources[source.name] = SourceFeed(
-                project.name, source, self._reader_of(source), own, history_table(project, source), partitions
+                project.name, source, reader, own, history_table(project, source), partitions
             )
         newest = {view.name: views[f"{view.name}@{project.view(view.name).version}"] for view in project.views}
         return ProjectFeed(definition, sources, plan_inputs(project.model.inputs, newest))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from time import perf_counter
 
 from millrace.aggregates import RowError
@@ -37,8 +38,22 @@ class OnlineFeatures:
         self._feeds = feeds
         self._progress = progress
         self._known: dict[Place, Position] = {}
+        self._held: dict[str, asyncio.Event] = {}
         self.rewind = asyncio.Event()
         self.spending = Spending()
+
+    @contextmanager
+    def held(self, topic: str, is_held: bool = True) -> Iterator[None]:
+        """No batch of the topic begins to be applied inside the block."""
+        if not is_held:
+            yield
+            return
+        free = self._held[topic] = asyncio.Event()
+        try:
+            yield
+        finally:
+            del self._held[topic]
+            free.set()
 
     async def start_offsets(self, fresh: list[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Right after what the store holds; where a view has nothing yet, the beginning of the log."""
@@ -60,6 +75,8 @@ class OnlineFeatures:
         feed = self._feeds.topics.get(batch.topic)
         if feed is None:
             return
+        if batch.topic in self._held:
+            await self._held[batch.topic].wait()
         decoded = feed.reader.decode(batch, effects.reject)
         try:
             applied_before = await self._apply(feed, decoded)

@@ -178,6 +178,14 @@ class TrainingSets:
         self._objects = objects
         self._limits = limits
         self.building = 0
+        self._ended = asyncio.Event()
+        self._began: set[object] = set()
+
+    async def finished(self) -> None:
+        """Until every training set that is being built now has been written, or given up."""
+        waited = set(self._began)
+        while waited & self._began:
+            await self._ended.wait()
 
     async def create(self, ask: Ask) -> AsyncIterator[Progress]:
         """Progress, and at last the snapshot.
@@ -185,6 +193,8 @@ class TrainingSets:
         Raises UnknownProject, UnknownFeature, BadSpine, EmptyTrainingSet, TooLate, Unavailable.
         """
         self.building += 1
+        this = object()
+        self._began.add(this)
         try:
             feed = self._historian.project(ask.project)
             plan = _plan(feed, ask)
@@ -210,6 +220,9 @@ class TrainingSets:
             yield Progress(spine.num_rows, spine.num_rows, digest, manifest)
         finally:
             self.building -= 1
+            self._began.discard(this)
+            self._ended.set()
+            self._ended = asyncio.Event()
 
     async def _spine(self, ask: Ask, as_of_us: int) -> pa.Table:
         if not ask.spine:

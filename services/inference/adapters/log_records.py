@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 from millrace.bus.events import Event, Message, event_type
+from millrace.runtime.forgotten import Forgotten
 from millrace.wire.common.v1 import common_pb2
 from millrace.wire.inference.v1 import events_pb2
 
@@ -66,6 +67,13 @@ def message_of(payload: bytes, source: str) -> Message:
         traceparent=entry.traceparent,
     )
     return Message(TOPIC, event, key=entry.key.encode())
+
+
+def is_forgotten(payload: bytes, forgotten: Forgotten) -> bool:
+    """Whether a spooled payload is of an entity that is not to be told of any more."""
+    entry = _decode(payload)
+    key = events_pb2.Prediction.FromString(entry.data).key
+    return forgotten.is_example(key.project, key.entity, key.moment_us, entry.time_us)
 
 
 def prediction_of(record: LogRecord) -> events_pb2.Prediction:

@@ -8,8 +8,9 @@ import logging
 from millrace.bus.backoff import Backoff
 from millrace.bus.errors import BusUnavailable
 from millrace.bus.ports import Bus
+from millrace.runtime.forgotten import Forgotten
 
-from .log_records import message_of
+from .log_records import is_forgotten, message_of
 from .log_spool import Chunk, Spool
 
 log = logging.getLogger(__name__)
@@ -19,7 +20,10 @@ LINGER_S = 0.02  # a batch of what arrives meanwhile costs the broker and us muc
 class LogRelay:
     """Publishes what the spool holds. A crash between publishing and remembering repeats records under their ids."""
 
-    def __init__(self, spool: Spool, bus: Bus, *, source: str, batch_records: int) -> None:
+    def __init__(
+        self, spool: Spool, bus: Bus, *, source: str, batch_records: int, forgotten: Forgotten | None = None
+    ) -> None:
+        self._forgotten = forgotten if forgotten is not None else Forgotten()
         self._spool = spool
         self._bus = bus
         self._source = source
@@ -48,7 +52,10 @@ class LogRelay:
             self.published_records += len(chunk.payloads)
 
     async def _publish(self, chunk: Chunk) -> None:
-        messages = [message_of(payload, self._source) for payload in chunk.payloads]
+        payloads = chunk.payloads
+        if self._forgotten:
+            payloads = [payload for payload in payloads if not is_forgotten(payload, self._forgotten)]
+        messages = [message_of(payload, self._source) for payload in payloads]
         backoff = Backoff()
         while True:
             try:

@@ -124,6 +124,17 @@ class Spool:
         active.records += len(payloads)
         self.problem = ""
 
+    def turn(self) -> int:
+        """Begin a new segment, so that what was written so far is deleted with its file once it is published; the
+        sequence number up to which that is."""
+        if self._segments and self._segments[-1].records:
+            self._rotate()
+        return self._next_sequence
+
+    def has_left(self, sequence: int) -> bool:
+        """Whether the records before `sequence` are published and their files deleted."""
+        return self._position.sequence >= sequence and all(s.first >= sequence for s in self._segments if s.records)
+
     def read(self, limit_records: int) -> Chunk | None:
         """The oldest unpublished records, at most `limit_records` of one segment; None when there are none."""
         while True:

@@ -57,7 +57,8 @@ class _Column:
 
 
 class Contract:
-    """A source's contract, compiled once, of the definition `version`. `numeric` are the fields that are profiled.
+    """A source's contract, compiled once, of the definition `version`. `numeric` are the fields that are profiled,
+    `sealed` those that the door encrypts before a row leaves (`handlers/sealing.py`).
 
     A null and an absent field are the same. Undeclared fields are not kept: their names come back in `Row.unknown` to
     be counted. The key is read after PII treatment, so that a hashed key is a hash everywhere.
@@ -69,6 +70,7 @@ class Contract:
         self._columns = tuple(_compile(field, source, secret) for field in source.fields)
         self._names = frozenset(field.name for field in source.fields)
         self._treated = tuple(column for column in self._columns if column.treat is not None)
+        self.sealed = tuple(field.name for field in source.fields if field.pii is Pii.ENCRYPT)
         numbers = (FieldType.NUMBER, FieldType.INTEGER)
         self.numeric = tuple(f.name for f in source.fields if f.type in numbers and f.pii is Pii.KEEP)
 

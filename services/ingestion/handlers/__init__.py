@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from services.ingestion.handlers.forgetting import ForgetDesk
 from services.ingestion.handlers.plane import Ingestion
 
 # Topic pattern to handler.
-HANDLERS = {"raw.{project}.{source}": Ingestion.on_raw}
+HANDLERS = {"raw.{project}.{source}": Ingestion.on_raw, "data.forgotten": ForgetDesk.on_receipts}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -79,6 +79,17 @@ def misnamed(contract: Contract, event: Incoming, reason: str, wanted_us: int) -
         return oversized(contract.source.name, Incoming(payload, event.id), wanted_us)
     refusal = Refusal((Violation("", "schema", reason),))
     return Judged(event.id or content_id(contract.source.name, payload), refusal, payload, None, wanted_us)
+
+
+def rewritten(contract: Contract, event: Incoming, judged: Judged) -> Judged:
+    """An accepted event whose columns were changed after its verdict, encoded again; its own id comes of that."""
+    verdict = judged.verdict
+    assert isinstance(verdict, Row)
+    name, body = contract.source.name, _encode(verdict.columns)
+    if len(body) + 2 * len(verdict.key.encode()) > MAX_EVENT_BYTES:
+        return oversized(name, Incoming(body, event.id), judged.wanted_us)
+    event_id = event.id or content_id(name, body)
+    return replace(judged, id=event_id, verdict=verdict, body=body)
 
 
 def _other_type(contract: Contract, event: Incoming) -> Refusal | None:

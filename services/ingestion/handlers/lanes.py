@@ -189,6 +189,15 @@ class Lane:
         before. Raises BusUnavailable."""
         await self._submit(_Work(_future(), heartbeat_us=now_us, idle_us=idle_us))
 
+    async def cut(self) -> int:
+        """A visible time between what was accepted before the call and what comes after it: each later event gets a
+        later one, in this process and in the next. 0 where nothing was appended yet. Raises BusUnavailable."""
+        await self._submit(_Work(_future()))  # behind everything that waits
+        last_us = max(self._last_us.values(), default=0)
+        if last_us:
+            await self.heartbeat(last_us + 1, last_us + 1)
+        return last_us
+
     def behind(self, now_us: int) -> bool:
         """Whether some partition has not been told a time as late as `now_us`."""
         return any(last < now_us for last in self._last_us.values())

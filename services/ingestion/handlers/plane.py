@@ -11,10 +11,13 @@ from millrace.bus.effects import Effects
 from millrace.bus.events import Batch, Record
 from millrace.bus.ports import Bus
 from millrace.bus.topics import TopicTable, raw_topic
-from millrace.definitions.model import Clock
+from millrace.definitions.model import Clock, hours_kept
 from millrace.runtime.definitions import Definition
+from millrace.runtime.forgotten import Forgotten
 
 from services.ingestion.domain.contracts import Contract, Refusal, Violation
+from services.ingestion.domain.identity import stored_names
+from services.ingestion.domain.personal import project_key
 from services.ingestion.domain.times import latest_us, reference_us
 from services.ingestion.domain.versions import SCHEME
 from services.ingestion.errors import TooLarge, UnknownProject, WallClock
@@ -32,8 +35,9 @@ from services.ingestion.handlers.lanes import (
     no_findings,
 )
 from services.ingestion.handlers.notes import Notes
+from services.ingestion.handlers.sealing import seal
 from services.ingestion.handlers.versions import VersionDesk
-from services.ingestion.ports import ClockRow, Ledger, Tails
+from services.ingestion.ports import ClockRow, Keys, Ledger, Tails
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +67,7 @@ class Outside:
     tails: Tails
     topics: TopicTable
     notes: Notes
+    keys: Keys
     count: Count = no_count
     count_findings: CountFindings = no_findings
 
@@ -80,10 +85,11 @@ class Ingestion:
         self._kept_windows: dict[tuple[str, str], Mapping[str, object]] = {}
         self.busy_requests = 0
         self._schemas = VersionDesk(limits.max_definition_wait_us, wall_us)
+        self.forgotten = Forgotten()
         self.clocks = ClockDesk(outside.bus, outside.ledger, self.lanes_of, wall_us)
 
     async def open(self, secret: bytes) -> None:
-        """Reads what was kept: clocks, leases, open windows. `secret` is the key of hashed fields."""
+        """Reads what was kept: clocks, leases, open windows. Each project's key of hashed fields comes of `secret`."""
         self._secret = secret
         self._outside.notes.open(secret)
         await self.clocks.open()
@@ -108,6 +114,11 @@ class Ingestion:
         """The project's clock; 0 for a replayed one that never moved. Raises UnknownProject."""
         return self._wall_us() if self._clock_of(project) is Clock.WALL else self.clocks.now_us(project)
 
+    def definition(self, project: str) -> Definition:
+        """The definition whose lanes are open. Raises UnknownProject."""
+        self._clock_of(project)
+        return self._definitions[project]
+
     def lanes_of(self, project: str) -> list[Lane]:
         """The project's lanes."""
         return list(self._lanes.get(project, {}).values())
@@ -131,8 +142,12 @@ class Ingestion:
             return
         project = definition.project
         sources = [source.name for source in project.sources]
-        await self._outside.bus.ensure_topics(self._outside.topics.for_project(name, sources))
-        contracts = {source.name: Contract(source, self._secret, definition.version) for source in project.sources}
+        kept = {source.name: hours_kept(source) for source in project.sources if source.retention_us}
+        topics = self._outside.topics.for_project(name, sources, kept)
+        await self._outside.bus.ensure_topics(topics)
+        await self._outside.bus.retain(topics)
+        hashing = project_key(self._secret, name, "hash")
+        contracts = {source.name: Contract(source, hashing, definition.version) for source in project.sources}
         lanes = {source: lane for source, lane in old.items() if source in contracts}
         lanes |= await self._open_lanes(name, [c for source, c in contracts.items() if source not in old])
         for source, contract in contracts.items():
@@ -256,6 +271,8 @@ class Ingestion:
                 judged.append(judge(contract, event, wanted_us, latest_us(wanted_us, allowance_us)))
             if i % JUDGED_AT_ONCE == 0:
                 await asyncio.sleep(0)
+        if contract.sealed:
+            await seal(self._outside.keys, project, contract, events, judged)
         return judged
 
     async def _refuse_unknown_source(
@@ -311,7 +328,27 @@ class Ingestion:
     async def on_raw(self, batch: Batch, effects: Effects) -> None:
         """Events that a producer wrote to `raw.<project>.<source>`; refused ones are in quarantine afterwards."""
         project, source = batch.topic.split(".", 2)[1:]
-        await self.publish(project, source, [_from_record(record) for record in batch.records], ("", ""))
+        records = self._let_in(project, source, batch.records)
+        await self.publish(project, source, [_from_record(record) for record in records], ("", ""))
+
+    def _let_in(self, project: str, source: str, records: Sequence[Record]) -> Sequence[Record]:
+        """Without what was sent of an entity before it was forgotten."""
+        if not self.forgotten.has_rows_of(project, source):
+            return records
+        declared = self.definition(project).project.source(source)
+        hashing = project_key(self._secret, project, "hash")
+        return [
+            record
+            for record in records
+            if not self.forgotten.is_raw(
+                project, source, stored_names(declared, record.data, hashing), _sent_us(record)
+            )
+        ]
+
+
+def _sent_us(record: Record) -> int:
+    """When it was sent (wall); what comes back from the dead letters was sent long ago."""
+    return 0 if record.via else record.timestamp_ms * 1000
 
 
 def _from_record(record: Record) -> Incoming:

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 from millrace.stores.clickhouse import ClickHouse
+from millrace.stores.erasing import erase_rows
+from millrace.wire.ingestion.v1.forgetting_pb2 import Forget
 
 from services.labeling.domain.values import Label
 
@@ -66,6 +68,17 @@ class ClickHouseHistory:
                 pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), _SCHEMA, strict=True)
             ]
             await self._clickhouse.insert_arrow("labels", pa.Table.from_arrays(columns, schema=_SCHEMA), token)
+
+    async def erase(self, request: Forget) -> dict[str, int]:
+        """Rows deleted by table: labels about moments up to the cut, and what was known by then. Raises
+        StoreUnavailable."""
+        example = request.example
+        where = (
+            "project = {project:String} AND entity = {entity:String}"
+            " AND (moment_us <= {cut:Int64} OR visible_us <= {cut:Int64} + 1)"
+        )
+        params = {"project": request.project, "entity": example.entity, "cut": example.cut_us}
+        return {"labels": await erase_rows(self._clickhouse, "labels", where, params)}
 
     async def spine(self, project: str, from_us: int, to_us: int, as_of_us: int, include_censored: bool) -> pa.Table:
         """As `History.spine`."""

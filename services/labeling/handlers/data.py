@@ -9,6 +9,7 @@ import msgspec
 from millrace.bus.effects import Effects
 from millrace.bus.events import Batch, Record, TopicPartition
 from millrace.bus.topics import data_topic
+from millrace.runtime.forgotten import Forgotten
 
 from services.labeling.domain.maturity import in_order, revisions
 from services.labeling.domain.reading import BadRow, Reading, Stamp
@@ -32,7 +33,10 @@ class Step:
 class DataHandler:
     """Consumes `data.<project>.<source>`."""
 
-    def __init__(self, book: LabelBook, projects: Projects, *, most_examples: int) -> None:
+    def __init__(
+        self, book: LabelBook, projects: Projects, *, most_examples: int, forgotten: Forgotten | None = None
+    ) -> None:
+        self._forgotten = forgotten if forgotten is not None else Forgotten()
         self._book = book
         self._projects = projects
         self._most_examples = most_examples
@@ -52,7 +56,7 @@ class DataHandler:
         async with self._book.transaction() as transaction:
             watermark_us = await transaction.lock(project)
             state = await transaction.partition(batch.topic, batch.partition, batch.position_topic)
-            step = read_batch(batch, reading, source, state, watermark_us)
+            step = read_batch(batch, reading, source, state, watermark_us, self._forgotten)
             await transaction.add_examples(project, step.examples)
             await transaction.add_truths(project, step.truths)
             await transaction.advance_partition(project, batch.topic, batch.partition, batch.position_topic, step.state)
@@ -100,7 +104,9 @@ class DataHandler:
         return min((closed.get(place, -1) for place in places), default=-1)
 
 
-def read_batch(batch: Batch, reading: Reading, source: str, state: PartitionState, watermark_us: int) -> Step:
+def read_batch(
+    batch: Batch, reading: Reading, source: str, state: PartitionState, watermark_us: int, forgotten: Forgotten
+) -> Step:
     """Examples and truths of the records not yet taken in. Raises BadRecord.
 
     A heartbeat closes its time; a data record closes the time before its own, since others may share its stamp. A
@@ -117,8 +123,12 @@ def read_batch(batch: Batch, reading: Reading, source: str, state: PartitionStat
         if record.event.type == DATA_CLOCK_TYPE:
             closed_us = max(closed_us, visible_us)
             continue
-        visible_us = max(visible_us, (watermark_us if handed_back else closed_us) + 1)
+        stamped_us, visible_us = visible_us, max(visible_us, (watermark_us if handed_back else closed_us) + 1)
         closed_us = max(closed_us, visible_us - 1)
+        if forgotten.has_rows_of(reading.project.name, source) and _is_forgotten(
+            record, reading.project.name, source, stamped_us, forgotten
+        ):
+            continue
         example, truth = _read(record, reading, source, visible_us)
         if example is not None:
             examples.append(example)
@@ -142,6 +152,14 @@ def _read(record: Record, reading: Reading, source: str, visible_us: int) -> tup
         return reading.example(source, row, stamp), reading.truth(source, row, stamp)
     except (msgspec.DecodeError, BadRow) as error:
         raise BadRecord(f"{record.topic}:{record.partition}:{record.offset}: {error}") from error
+
+
+def _is_forgotten(record: Record, project: str, source: str, visible_us: int, forgotten: Forgotten) -> bool:
+    try:
+        row = _decode_row(record.data)
+    except msgspec.DecodeError:
+        return False  # it is refused by name
+    return forgotten.is_row(project, source, row, visible_us)
 
 
 def _number(record: Record, header: str) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from millrace.bus.effects import Effects
 from millrace.bus.events import Batch, Record
+from millrace.runtime.forgotten import Forgotten
 from millrace.wire.labeling.v1 import events_pb2
 
 from services.labeling.domain.values import Label
@@ -19,7 +20,10 @@ from services.labeling.ports import History, LabelBook, Projects
 class HistoryHandler:
     """Consumes `labels`, in a group of its own: the history does not hold up the labels."""
 
-    def __init__(self, book: LabelBook, history: History, projects: Projects) -> None:
+    def __init__(
+        self, book: LabelBook, history: History, projects: Projects, forgotten: Forgotten | None = None
+    ) -> None:
+        self._forgotten = forgotten if forgotten is not None else Forgotten()
         self._book = book
         self._history = history
         self._projects = projects
@@ -40,7 +44,10 @@ class HistoryHandler:
                 heard[beat.project, batch.partition] = beat.visible_us
             else:
                 body = _parsed(events_pb2.Label, record)
-                rows.append((body.key.project, record.event.id, label_of(body)))
+                if not self._forgotten.is_example(
+                    body.key.project, body.key.entity, body.key.moment_us, record.timestamp_ms * 1000
+                ):
+                    rows.append((body.key.project, record.event.id, label_of(body)))
         token = f"{batch.position_topic}:{batch.partition}:{batch.records[0].offset}:{batch.last_offset}"
         await self._history.append(rows, token)
         if heard:

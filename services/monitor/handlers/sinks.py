@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from millrace.bus.effects import Effects
 from millrace.bus.events import Batch, Record
-from millrace.wire.inference.v1.events_pb2 import ServingStatus
+from millrace.runtime.forgotten import Forgotten
+from millrace.wire.common.v1.common_pb2 import ExampleKey
+from millrace.wire.inference.v1.events_pb2 import Prediction, ServingStatus
 from millrace.wire.ingestion.v1.events_pb2 import ViolationWindow
-from millrace.wire.labeling.v1.events_pb2 import LabelHeartbeat
+from millrace.wire.labeling.v1.events_pb2 import Label, LabelHeartbeat
 from millrace.wire.registry.v1.events_pb2 import ModelEvent, ServingPlan, Variant
 
 from services.monitor.domain import plans
@@ -32,17 +34,21 @@ class Sinks:
     project_now: Callable[[str], int]
     wall_us: Callable[[], int]
     changed: Callable[[], None]
+    forgotten: Forgotten = field(default_factory=Forgotten)
     labels_until: dict[tuple[str, int], int] = field(default_factory=dict)
     _replicas: dict[str, bytes] = field(default_factory=dict)
 
     async def predictions(self, batch: Batch, effects: Effects) -> None:
         """To the log."""
-        await self.log.add_predictions(records.prediction_columns(batch.records), _token(batch))
+        rows = self._remembered(Prediction, batch.records)
+        if rows:
+            await self.log.add_predictions(records.prediction_columns(rows), _token(batch))
         self.changed()
 
     async def labels(self, batch: Batch, effects: Effects) -> None:
         """Labels to the log, then how far they are complete to the state."""
-        rows = [record for record in batch.records if record.event.type != records.LABEL_HEARTBEAT]
+        told = [record for record in batch.records if record.event.type != records.LABEL_HEARTBEAT]
+        rows = self._remembered(Label, told)
         if rows:
             await self.log.add_labels(records.label_columns(rows), _token(batch))
         seen: dict[tuple[str, int], int] = {}
@@ -56,6 +62,15 @@ class Sinks:
             for place, until_us in seen.items():
                 self.labels_until[place] = max(until_us, self.labels_until.get(place, 0))
         self.changed()
+
+    def _remembered(self, kind: Any, told: Sequence[Record]) -> Sequence[Record]:
+        """Without what is of a forgotten entity."""
+        if not self.forgotten:
+            return told
+        return [record for record in told if not self._is_forgotten(records.parse(kind, record).key, record)]
+
+    def _is_forgotten(self, key: ExampleKey, record: Record) -> bool:
+        return self.forgotten.is_example(key.project, key.entity, key.moment_us, record.timestamp_ms * 1000)
 
     async def platform(self, batch: Batch, effects: Effects) -> None:
         """To the index, and what decisions stand on to the state."""

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from millrace.stores.sql import Transaction
+from millrace.stores.superseded import superseded_words
 from millrace.wire.registry.v1 import events_pb2, service_pb2
 
 from services.registry.adapters.events_wire import Cause, Subject, Told, plan_of, tell
@@ -178,7 +179,16 @@ class Releases:
             " ORDER BY v.version DESC LIMIT :limit",
             {"model": model, "limit": limit, **params},
         )
-        return [_shown(row) for row in rows]
+        words = await superseded_words(self._sql, [row["snapshot_digest"] for row in rows])
+        return [_shown(row, words.get(row["snapshot_digest"], "")) for row in rows]
+
+    async def trained_on(self, digest: str) -> list[str]:
+        """`model version` of each that was trained on this snapshot."""
+        rows = await self._sql.rows(
+            "SELECT model, version FROM versions WHERE snapshot_digest = :digest ORDER BY model, version",
+            {"digest": digest},
+        )
+        return [f"{row['model']} {row['version']}" for row in rows]
 
 
 def _version(row: Mapping[str, Any]) -> Version:
@@ -223,7 +233,7 @@ def _columns(model: str, version: Version, cause: Cause) -> dict[str, Any]:
     }
 
 
-def _shown(row: Mapping[str, Any]) -> service_pb2.ModelVersion:
+def _shown(row: Mapping[str, Any], forgotten: str) -> service_pb2.ModelVersion:
     aliases = [name for name in ("champion", "challenger", "fallback") if row[name] == row["version"]]
     return service_pb2.ModelVersion(
         project=row["project"],
@@ -241,4 +251,5 @@ def _shown(row: Mapping[str, Any]) -> service_pb2.ModelVersion:
         created_us=row["created_us"],
         metrics=json.loads(row["metrics_json"]),
         aliases=aliases,
+        forgotten=forgotten,
     )

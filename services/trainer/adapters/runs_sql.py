@@ -10,6 +10,7 @@ from typing import Any
 
 from millrace.bus.events import Message
 from millrace.stores.sql import Database, Transaction
+from millrace.stores.superseded import superseded_words
 
 from services.trainer.domain.runs import CandidateModel, Run, State
 from services.trainer.domain.scheduler import LabelBucket, PastRun, Request, Trigger
@@ -111,6 +112,10 @@ class SqlBook:
         """One run."""
         row = await self._sql.row("SELECT * FROM runs WHERE run_id = :run_id", {"run_id": run_id})
         return _run(row) if row else None
+
+    async def forgotten(self, digest: str) -> str:
+        """Why the snapshot is not whole any more; empty for one that is."""
+        return (await superseded_words(self._sql, [digest])).get(digest, "")
 
     async def put_run(self, run: Run) -> None:
         """Writes a run. Superseded when a later attempt has been recorded."""

@@ -89,6 +89,7 @@ async def _message(book: Book, run: Run, *, whole: bool) -> service_pb2.Run:
         request_ids=[request.request_id for request in requests],
         triggers=[request.trigger.value for request in requests],
         progress=run.progress,
+        forgotten=await book.forgotten(run.snapshot_digest),
     )
     if run.candidate is not None:
         message.candidate.CopyFrom(candidate_message(run.candidate))

@@ -4,6 +4,7 @@ import pytest
 from aiokafka.partitioner import murmur2
 from millrace.bus.errors import UnknownTopic
 from millrace.bus.events import Event, Message, new_id
+from millrace.bus.kafka import KafkaBus
 from millrace.bus.ports import TopicSpec
 
 from tests.contract.bus.conftest import Fabric, message
@@ -63,6 +64,27 @@ async def test_ensure_topics_leaves_existing_topics_alone(fabric: Fabric) -> Non
     assert await bus.partitions(topic) == [0, 1]
     assert await bus.partitions(fabric.name("other")) == [0, 1, 2, 3]
     assert [r.data for r in await everything(bus, topic, 1)] == [b"kept"]
+
+
+async def test_the_retention_of_existing_topics_follows_what_is_asked(fabric: Fabric) -> None:
+    bus = fabric.bus()
+    topic = await fabric.topic(bus)
+    short = TopicSpec(topic, retention_hours=14)
+    changed = await bus.retain([short, TopicSpec(fabric.name("compact"), compact=True)])
+    if isinstance(bus, KafkaBus):
+        assert changed == [topic]
+        settings = await settings_of(bus, topic)
+        assert (settings["retention.ms"], settings["segment.ms"]) == (str(14 * 3_600_000), str(2 * 3_600_000))
+    assert await bus.retain([short]) == [], "nothing to change any more"
+
+
+async def settings_of(bus: KafkaBus, topic: str) -> dict[str, str]:
+    from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+    async with bus._admin() as admin:
+        (reply,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    (found,) = reply.to_object()["resources"]
+    return {entry["config_names"]: entry["config_value"] for entry in found["config_entries"]}
 
 
 async def test_a_reader_of_a_missing_topic_says_so(fabric: Fabric) -> None:

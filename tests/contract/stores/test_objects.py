@@ -44,6 +44,20 @@ async def test_a_large_object_goes_in_by_pieces_and_shows_at_commit(objects: Obj
     assert await objects.get(digest_of(whole)) == whole
 
 
+async def test_what_was_deleted_is_missing(objects: Objects) -> None:
+    digest, other = await objects.put(DATA), await objects.put(b"other")
+    assert await objects.delete(digest)
+    assert not await objects.has(digest)
+    with pytest.raises(ObjectMissing):
+        await objects.get(digest)
+    assert not await objects.delete(digest)
+    assert await objects.get(other) == b"other"
+    with pytest.raises(ObjectMissing):
+        await objects.delete("../../etc/passwd")
+    assert await objects.put(DATA) == digest
+    assert await objects.has(digest)
+
+
 async def test_an_aborted_write_leaves_nothing(objects: Objects) -> None:
     writer = objects.open_write()
     await writer.write(DATA)

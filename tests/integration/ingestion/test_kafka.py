@@ -9,6 +9,7 @@ from millrace.bus.kafka import KafkaBus
 from millrace.stores.sql import Database
 from millrace.wire.ingestion.v1.events_pb2 import ViolationWindow
 
+from services.ingestion.adapters.keys_sql import SqlKeys
 from services.ingestion.adapters.ledger_sql import SqlLedger
 from services.ingestion.adapters.profiles_sql import SqlProfiles
 from services.ingestion.adapters.references_store import ReferenceStore
@@ -33,7 +34,7 @@ async def plane_over(bus, folder, one=None):
     await bus.ensure_topics(topics.static())
     books = ReferenceBooks(ReferenceStore(database, bus), 1_000)
     notes = Notes(SqlProfiles(database, 10), books)
-    outside = Outside(bus, SqlLedger(database), BusTails(bus), topics, notes)
+    outside = Outside(bus, SqlLedger(database), BusTails(bus), topics, notes, SqlKeys(database))
     plane = Ingestion(outside, Limits(), lambda: time.time_ns() // 1000)
     await plane.open(b"s")
     one = one or project(name=NAME)

@@ -30,6 +30,7 @@ def commands() -> list[list[str]]:
     groups["features"] = ["list", "show", "read", "history"]
     groups["data"] = ["profile"]
     groups["deadletter"] = ["list", "show", "replay"]
+    groups["data"] = ["forget", "forgotten", "reveal", "revealed"]
     return [[name] for name in TOP if name not in groups] + [[g, c] for g, names in groups.items() for c in names]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from millrace.definitions import DefinitionErrors, load_text
 from millrace.definitions.canonical import from_canonical_json, to_canonical_json
-from millrace.definitions.model import Clock, FieldType, Pii
+from millrace.definitions.model import Clock, FieldType, Pii, hours_kept
 
 ROOT = Path(__file__).parents[3]
 PARCELS = (Path(__file__).parent / "parcels.yaml").read_text()
@@ -189,7 +189,41 @@ CASES = [
     ("name: small-model", "name: small.model", "it becomes part of a topic's name"),
     ("template: {kind: linear}", "template: {kind: linear, epochs: 0}", "must be at least 1"),
     ("inputs: [", "inputs: [5, ", "must be text or a mapping"),
+    ("id: {type: string}", "id: {type: string, pii: encrypt}", "id is encrypted and cannot be the key"),
+    ("place: {type: string}", "place: {type: string, pii: encrypt}", "there is no field place"),
+    (
+        "at: {type: timestamp}",
+        "at: {type: timestamp}\n      n: {type: number, pii: encrypt}",
+        "a number cannot be encrypted",
+    ),
+    ("event_time: at", "event_time: at\n    retention: 90s", "must be at least 1h"),
+    (
+        "event_time: at",
+        "event_time: at\n    retention: 30d",
+        "plan has no ttl and remembers for ever, but asks keeps its events for 30d only (retention)",
+    ),
 ]
+
+
+@pytest.mark.parametrize(
+    ("view", "message"),
+    [
+        ("ttl: 91d", "features.spot@1.ttl: spot remembers for 91d, but facts keeps its events for 3h only"),
+        ("ttl: 3h", "spot has a window of 3h with its hop of 10m, but facts keeps its events for 3h only (retention)"),
+    ],
+)
+def test_a_view_that_looks_back_further_than_its_source_keeps_is_an_error_that_names_both(view, message):
+    text = SMALL.replace("small.happened", "small.happened\n    retention: 3h").replace(
+        "hop: 10m", f"hop: 10m\n    {view}"
+    )
+    assert any(message in error for error in errors_of(text)), errors_of(text)
+
+
+def test_a_retention_that_is_long_enough_is_kept():
+    text = SMALL.replace("small.happened", "small.happened\n    retention: 190m")
+    assert hours_kept(load_text(text).source("facts")) == 4
+    assert load_text(text).source("facts").retention_us == 190 * 60_000_000
+    assert hours_kept(load_text(SMALL).source("facts")) == 0
 
 
 @pytest.mark.parametrize(("old", "new", "message"), CASES, ids=[case[1].strip().replace("\n", " ") for case in CASES])

@@ -14,6 +14,7 @@ import pyarrow as pa
 from millrace.bus.events import Batch, Event, Message
 from millrace.bus.memory import MemoryBus
 from millrace.bus.ports import TopicSpec
+from millrace.definitions.keys import composite_key, entity_key
 from millrace.definitions.load import load_text
 from millrace.definitions.model import Project
 from millrace.runtime.definitions import Definition
@@ -23,14 +24,17 @@ from millrace.stores.objects import MemoryObjects
 
 from services.feature_store.adapters.features_redis import RedisFeatures
 from services.feature_store.adapters.keys_redis import RedisKeys
+from services.feature_store.adapters.snapshots_catalogue import CataloguedObjects
 from services.feature_store.adapters.spool_files import FileSpools
 from services.feature_store.adapters.timeline_shelf import ThreadShelf
 from services.feature_store.bootstrap import FeatureStore, Neighbours
 from services.feature_store.domain.lineage import ModelVersion
+from services.feature_store.domain.snapshot import Manifest
 from services.feature_store.domain.values import Position
 from services.feature_store.domain.views import MOST_PARTITIONS
 from services.feature_store.ports import (
     Census,
+    KeptObject,
     ModelBook,
     OnlineStore,
     Range,
@@ -276,6 +280,75 @@ class ListHistory:
 
 
 @dataclass
+class ListErasing:
+    """Deletion from a ListHistory."""
+
+    history: ListHistory
+
+    async def touched(self, table, field, entity, until_us, of):
+        """As Erasing.touched."""
+        found = {composite_key([r[name] for name in of]) for r in self._matching(table, field, entity, until_us)}
+        return sorted(found - {None})
+
+    async def events(self, table, entity_fields, entities, from_us):
+        """As Erasing.events."""
+        rows = [
+            row
+            for row in self.history.rows.get(table, [])
+            if composite_key([row[name] for name in entity_fields]) in entities and row["_event_us"] >= from_us
+        ]
+        rows.sort(key=lambda row: (row["_partition"], row["_offset"]))
+        return pa.Table.from_pylist(rows, schema=history_schema(table.fields))
+
+    async def erase(self, project, source, field, entity, until_us):
+        """As Erasing.erase."""
+        erased = 0
+        for table in self.history.rows:
+            if (table.project, table.source) == (project, source):
+                gone = self._matching(table, field, entity, until_us)
+                erased += len(gone)
+                self.history.rows[table] = [row for row in self.history.rows[table] if row not in gone]
+        return erased
+
+    async def expire(self, project, source, before_us):
+        """As Erasing.expire."""
+        expired = 0
+        for table, rows in self.history.rows.items():
+            if (table.project, table.source) == (project, source):
+                self.history.rows[table] = [row for row in rows if row["_visible_us"] >= before_us]
+                expired += len(rows) - len(self.history.rows[table])
+        return expired
+
+    def _matching(self, table, field, entity, until_us):
+        rows = self.history.rows.get(table, [])
+        return [r for r in rows if entity_key(r.get(field)) == entity and r["_visible_us"] <= until_us]
+
+
+@dataclass
+class ListSnapshots:
+    """A SnapshotBook in memory."""
+
+    manifests: dict[str, Manifest | None] = field(default_factory=dict)
+    gone: dict[str, str] = field(default_factory=dict)
+
+    async def note(self, digest, manifest):
+        """As SnapshotBook.note."""
+        self.manifests[digest] = manifest
+
+    async def kept(self):
+        """As SnapshotBook.kept."""
+        return [KeptObject(digest, manifest) for digest, manifest in self.manifests.items() if digest not in self.gone]
+
+    async def supersede(self, digest, by):
+        """As SnapshotBook.supersede."""
+        self.gone[digest] = by
+
+    async def superseded_by(self, digest):
+        """As SnapshotBook.superseded_by."""
+        return self.gone.get(digest)
+
+
+@dataclass
 class ListSpine:
     """Labelled examples from a list of (entity, moment)."""
 
@@ -384,17 +457,20 @@ async def make(
     online = RedisFeatures(client)
     models = ListModels()
     spools = FileSpools(Path(tempfile.gettempdir()) / "millrace-test-spools")
+    snapshots = ListSnapshots()
     neighbours = Neighbours(
         bus,
         online,
         history,
         spines,
-        objects,
+        CataloguedObjects(objects, snapshots),
         shelf or ThreadShelf(),
         spools,
         RedisKeys(client),
         ListRates(history),
         registry or models,
+        ListErasing(history),
+        snapshots,
     )
     world = World(bus, FeatureStore(Settings(**settings), neighbours), online, history, spines, objects, shop(), models)
     await world.learn(world.project, 1)

@@ -24,6 +24,7 @@ from millrace.definitions.model import (
 from millrace.runtime.definitions import Definition
 from millrace.stores.sql import Database
 
+from services.ingestion.adapters.keys_sql import SqlKeys
 from services.ingestion.adapters.ledger_sql import SqlLedger
 from services.ingestion.adapters.profiles_sql import SqlProfiles
 from services.ingestion.adapters.references_store import ReferenceStore
@@ -119,7 +120,9 @@ class World:
         ledger = SqlLedger(self.database)
         self.books = ReferenceBooks(ReferenceStore(self.database, self.bus), self.limits.recent_ids)
         notes = Notes(SqlProfiles(self.database, kept_days=400), self.books)
-        outside = Outside(self.bus, ledger, BusTails(self.bus), topics, notes)
+        self.keys = SqlKeys(self.database)
+        self.keys.open(b"s" * 32)
+        outside = Outside(self.bus, ledger, BusTails(self.bus), topics, notes, self.keys)
         self.plane = Ingestion(outside, self.limits, lambda: self.wall_us)
         await self.plane.open(await ledger.secret(b"s" * 32))
         for one in projects:

@@ -50,7 +50,7 @@ def sinks():
 
 def test_every_topic_of_the_monitor_has_a_handler():
     read = {row.pattern for row in load_topics().rows if "monitor" in row.readers}
-    followed = {"clocks"}
+    followed = {"clocks", "data.forget"}
     assert set(HANDLERS) == read - followed
 
 

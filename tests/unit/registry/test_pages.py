@@ -7,8 +7,10 @@ import pytest
 from fastapi import FastAPI
 from millrace.runtime.auth import Authenticator
 from millrace.runtime.doors import install_http_errors
+from millrace.wire.ingestion.v1.forgetting_pb2 import Forget, Superseded
 
 from services.registry.entrypoints.rest import ModelPages
+from services.registry.handlers.forgetting import Forgetting
 from tests.unit.registry.desk import MODEL, Room
 
 
@@ -35,6 +37,19 @@ async def test_versions_and_lineage(room: Room, client: httpx.AsyncClient):
     assert "canary 20%" in page and "auc 0.7" in page
     page = (await client.get(f"/models/parcels/{MODEL}/2")).text
     assert "sha256:snapshot" in page and "&lt;b&gt;two&lt;/b&gt;" in page and "<b>two" not in page
+
+
+async def test_a_version_trained_on_what_was_forgotten_says_so(room: Room, client: httpx.AsyncClient):
+    await room.run("one")
+    obey = Forgetting(room.desk).obey
+    request = Forget(id="f-1", phase=Forget.SWEPT, snapshots=[Superseded(digest="sha256:snapshot", by="sha256:newer")])
+    (store,) = (await obey(request)).stores
+    assert (store.deleted, store.how) == (1, f"{MODEL} 1")
+    await obey(request)
+    await room.run("two", champion=1)  # a run that was under way learned from it as well
+    for version in (1, 2):
+        page = (await client.get(f"/models/parcels/{MODEL}/{version}")).text
+        assert "trained on data that was forgotten since (request f-1): sha256:newer took its place" in page
 
 
 @pytest.mark.parametrize("path", ["/models/parcels/other", f"/models/other/{MODEL}", f"/models/parcels/{MODEL}/7"])

@@ -79,7 +79,7 @@ class RegisterVersionRequest(_message.Message):
     def __init__(self, project: _Optional[str] = ..., model_digest: _Optional[str] = ..., bundle_digest: _Optional[str] = ..., reason: _Optional[str] = ..., actor: _Optional[str] = ..., force: _Optional[bool] = ...) -> None: ...
 
 class ModelVersion(_message.Message):
-    __slots__ = ("project", "model", "version", "state", "model_digest", "bundle_digest", "run_id", "snapshot_digest", "gate_report_digest", "definition_version", "actor", "reason", "created_us", "metrics", "aliases")
+    __slots__ = ("project", "model", "version", "state", "model_digest", "bundle_digest", "run_id", "snapshot_digest", "gate_report_digest", "definition_version", "actor", "reason", "created_us", "metrics", "aliases", "forgotten")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -102,6 +102,7 @@ class ModelVersion(_message.Message):
     CREATED_US_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     ALIASES_FIELD_NUMBER: _ClassVar[int]
+    FORGOTTEN_FIELD_NUMBER: _ClassVar[int]
     project: str
     model: str
     version: int
@@ -117,7 +118,8 @@ class ModelVersion(_message.Message):
     created_us: int
     metrics: _containers.ScalarMap[str, float]
     aliases: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, project: _Optional[str] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., state: _Optional[str] = ..., model_digest: _Optional[str] = ..., bundle_digest: _Optional[str] = ..., run_id: _Optional[str] = ..., snapshot_digest: _Optional[str] = ..., gate_report_digest: _Optional[str] = ..., definition_version: _Optional[int] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ..., created_us: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., aliases: _Optional[_Iterable[str]] = ...) -> None: ...
+    forgotten: str
+    def __init__(self, project: _Optional[str] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., state: _Optional[str] = ..., model_digest: _Optional[str] = ..., bundle_digest: _Optional[str] = ..., run_id: _Optional[str] = ..., snapshot_digest: _Optional[str] = ..., gate_report_digest: _Optional[str] = ..., definition_version: _Optional[int] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ..., created_us: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., aliases: _Optional[_Iterable[str]] = ..., forgotten: _Optional[str] = ...) -> None: ...
 
 class GetVersionRequest(_message.Message):
     __slots__ = ("project", "model", "version")

@@ -36,7 +36,7 @@ class GetRunRequest(_message.Message):
     def __init__(self, run_id: _Optional[str] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("run_id", "project", "state", "reason", "asked_us", "started_us", "finished_us", "candidate", "request_ids", "triggers", "progress", "gate_report_json", "curve")
+    __slots__ = ("run_id", "project", "state", "reason", "asked_us", "started_us", "finished_us", "candidate", "request_ids", "triggers", "progress", "gate_report_json", "curve", "forgotten")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +50,7 @@ class Run(_message.Message):
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     GATE_REPORT_JSON_FIELD_NUMBER: _ClassVar[int]
     CURVE_FIELD_NUMBER: _ClassVar[int]
+    FORGOTTEN_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     project: str
     state: _events_pb2.RunEvent.State
@@ -63,7 +64,8 @@ class Run(_message.Message):
     progress: float
     gate_report_json: str
     curve: _containers.RepeatedCompositeFieldContainer[EpochMetric]
-    def __init__(self, run_id: _Optional[str] = ..., project: _Optional[str] = ..., state: _Optional[_Union[_events_pb2.RunEvent.State, str]] = ..., reason: _Optional[str] = ..., asked_us: _Optional[int] = ..., started_us: _Optional[int] = ..., finished_us: _Optional[int] = ..., candidate: _Optional[_Union[_events_pb2.Candidate, _Mapping]] = ..., request_ids: _Optional[_Iterable[str]] = ..., triggers: _Optional[_Iterable[str]] = ..., progress: _Optional[float] = ..., gate_report_json: _Optional[str] = ..., curve: _Optional[_Iterable[_Union[EpochMetric, _Mapping]]] = ...) -> None: ...
+    forgotten: str
+    def __init__(self, run_id: _Optional[str] = ..., project: _Optional[str] = ..., state: _Optional[_Union[_events_pb2.RunEvent.State, str]] = ..., reason: _Optional[str] = ..., asked_us: _Optional[int] = ..., started_us: _Optional[int] = ..., finished_us: _Optional[int] = ..., candidate: _Optional[_Union[_events_pb2.Candidate, _Mapping]] = ..., request_ids: _Optional[_Iterable[str]] = ..., triggers: _Optional[_Iterable[str]] = ..., progress: _Optional[float] = ..., gate_report_json: _Optional[str] = ..., curve: _Optional[_Iterable[_Union[EpochMetric, _Mapping]]] = ..., forgotten: _Optional[str] = ...) -> None: ...
 
 class EpochMetric(_message.Message):
     __slots__ = ("epoch", "train_loss", "validation_loss")
