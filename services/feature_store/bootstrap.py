@@ -21,17 +21,23 @@ from millrace.wire.feature_store.v1 import service_pb2_grpc
 from services.feature_store.adapters.features_redis import RedisFeatures
 from services.feature_store.adapters.history_clickhouse import ClickHouseHistory
 from services.feature_store.adapters.reader_process import ProcessReader, ThreadReader
+from services.feature_store.adapters.reads_clickhouse import ClickHouseReads
 from services.feature_store.adapters.records_json import RecordReader
 from services.feature_store.adapters.spine_labeling import LabelingSpine
+from services.feature_store.entrypoints.consistency_metrics import count_checked
+from services.feature_store.entrypoints.consistency_pages import ConsistencyPages
 from services.feature_store.entrypoints.consumer import Consumers
 from services.feature_store.entrypoints.rpc import FeatureStoreService
+from services.feature_store.handlers.consistency import CheckLimits, ConsistencyChecker
+from services.feature_store.handlers.consistency_report import ConsistencyReports
 from services.feature_store.handlers.feeds import FeedBook
 from services.feature_store.handlers.history import FlushLimits, HistoryEvents, HistoryWriter
 from services.feature_store.handlers.online import OnlineFeatures
 from services.feature_store.handlers.progress import Progress
 from services.feature_store.handlers.reads import OnlineReads
+from services.feature_store.handlers.sampling import ReadSampler, SampleLimits
 from services.feature_store.handlers.training import READS_AT_ONCE, Historian, TrainingSets
-from services.feature_store.ports import HistoryReader, HistoryStore, OnlineStore, SpineSource
+from services.feature_store.ports import HistoryReader, HistoryStore, OnlineStore, ReadLog, SpineSource
 from services.feature_store.settings import ROOM, Settings
 
 MIGRATIONS = Path(__file__).parent / "entrypoints" / "migrations"
@@ -47,6 +53,7 @@ class Neighbours:
     spines: SpineSource
     objects: Objects
     reader: HistoryReader
+    read_log: ReadLog
 
 
 class FeatureStore:
@@ -65,7 +72,8 @@ class FeatureStore:
         self.writer = HistoryWriter(neighbours.history, limits)
         self.history = HistoryEvents(neighbours.history, self.feeds, self.writer)
         self.consumers = Consumers(neighbours.bus, self.online, self.history, settings.batch_records)
-        self.reads = OnlineReads(neighbours.online, self.feeds, self.progress)
+        self._join_consistency(settings, neighbours)
+        self.reads = OnlineReads(neighbours.online, self.feeds, self.progress, self.sampler)
         self.historian = Historian(
             neighbours.history, self.feeds, self.writer, settings.training_wait_s, self.consumers.history.hurry
         )
@@ -77,9 +85,24 @@ class FeatureStore:
             self.historian,
             self.training,
             ThreadReader(),
+            self.consistency,
             most_entities=settings.most_entities,
             read_wait_s=settings.read_wait_ms / 1000,
         )
+
+    def _join_consistency(self, settings: Settings, neighbours: Neighbours) -> None:
+        limits = SampleLimits(settings.consistency_share, settings.consistency_reads_per_s)
+        self.sampler = ReadSampler(neighbours.read_log, limits)
+        self.checker = ConsistencyChecker(
+            neighbours.read_log,
+            neighbours.history,
+            neighbours.reader,
+            self.feeds,
+            self.writer,
+            CheckLimits(settings.consistency_every_s, settings.consistency_batch_reads, settings.consistency_settle_s),
+            on_checked=count_checked,
+        )
+        self.consistency = ConsistencyReports(neighbours.read_log, self.feeds, self.sampler)
 
     async def learn(self, name: str, definition: Definition | None) -> None:
         """Take up a definition while running: new sources are consumed, new views fed from the beginning of the log."""
@@ -107,11 +130,15 @@ def join(room: RoomProcess, store: FeatureStore, definitions: DefinitionBook) ->
     room.add_task("history writer", store.writer.run)
     room.add_task("online", store.consumers.run_online)
     room.add_task("history", store.consumers.history.run)
+    room.add_task("sampled reads", store.sampler.run)
+    room.add_task("consistency", store.checker.run)
     room.add_grpc(store.register)
+    ConsistencyPages(store.consistency).mount(room.http)
     status = room.status
     status.definitions(definitions.versions)
     status.problem("definitions", lambda: definitions.problem)
     status.problem("history store", lambda: store.writer.problem)
+    status.problem("consistency check", lambda: store.checker.problem or store.sampler.problem, degrades_only=True)
     status.consumes(definitions)
     status.consumes(store.consumers.online)
     status.deferred(lambda: store.consumers.history.lag_records + store.writer.held_rows)
@@ -138,7 +165,13 @@ def build(settings: Settings | None = None) -> RoomProcess:
     reader = ProcessReader(READS_AT_ONCE)
     objects = open_objects(known.objects_url) if known.objects_url else FolderObjects(known.objects_path(ROOM))
     neighbours = Neighbours(
-        bus, RedisFeatures(redis), ClickHouseHistory(clickhouse), LabelingSpine(labeling), objects, reader
+        bus,
+        RedisFeatures(redis),
+        ClickHouseHistory(clickhouse),
+        LabelingSpine(labeling),
+        objects,
+        reader,
+        ClickHouseReads(clickhouse),
     )
     room = RoomProcess(ROOM, known)
     store = FeatureStore(known, neighbours)

@@ -15,6 +15,8 @@ from millrace.wire.labeling.v1 import service_pb2 as labeling_pb2
 
 from services.feature_store.domain.answers import Cells, is_null
 from services.feature_store.domain.inputs import InputsPlan
+from services.feature_store.entrypoints.consistency_rpc import encode_report
+from services.feature_store.handlers.consistency_report import ConsistencyReports
 from services.feature_store.handlers.reads import OnlineReads
 from services.feature_store.handlers.training import Ask, Historian, Moments, Progress, TrainingSets
 from services.feature_store.ports import HistoryReader
@@ -31,6 +33,7 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
         historian: Historian,
         training: TrainingSets,
         few: HistoryReader,
+        consistency: ConsistencyReports,
         *,
         most_entities: int,
         read_wait_s: float,
@@ -39,6 +42,7 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
         self._historian = historian
         self._training = training
         self._few = few
+        self._consistency = consistency
         self._most_entities = most_entities
         self._read_wait_s = read_wait_s
 
@@ -87,6 +91,12 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
         """The rows of a snapshot."""
         async for piece in self._training.read(request.digest):
             yield labeling_pb2.ArrowChunk(data=piece)
+
+    async def Consistency(
+        self, request: service_pb2.ConsistencyRequest, context: Context
+    ) -> service_pb2.ConsistencyReply:
+        """What sampled online reads came to when they were worked out again from history."""
+        return encode_report(await self._consistency.report(request.project, request.from_us, request.to_us))
 
     def _bounded(self, count: int) -> None:
         if count > self._most_entities:

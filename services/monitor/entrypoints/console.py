@@ -139,6 +139,7 @@ class Console:
             "picture": loop_picture(rooms),
             "clocks": clocks,
             "rooms": [(view, *health(view)) for view in rooms],
+            "feature_store": next((v.status.http_address for v in rooms if v.room == "feature_store" and v.status), ""),
             "troubles": [(room, reasons) for room, reasons in troubled if reasons],
         }
 

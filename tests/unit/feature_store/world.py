@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -20,8 +21,9 @@ from millrace.stores.objects import MemoryObjects
 from services.feature_store.adapters.features_redis import RedisFeatures
 from services.feature_store.adapters.reader_process import ThreadReader
 from services.feature_store.bootstrap import FeatureStore, Neighbours
+from services.feature_store.domain.consistency import CheckedRead, Finding, SampledRead
 from services.feature_store.domain.values import Position
-from services.feature_store.ports import OnlineStore, Range, Table, history_schema
+from services.feature_store.ports import Example, OnlineStore, Range, ReadCounts, Table, Tally, history_schema
 from services.feature_store.settings import Settings
 
 HOUR_US = 3_600_000_000
@@ -193,6 +195,50 @@ class ListHistory:
 
 
 @dataclass
+class ListReads:
+    """Sampled reads in a list; results by read."""
+
+    reads: list[SampledRead] = field(default_factory=list)
+    checked: dict[str, CheckedRead] = field(default_factory=dict)
+
+    async def append(self, reads: Sequence[SampledRead]) -> None:
+        """Keep them."""
+        self.reads += reads
+
+    async def pending(self, since_us: int, until_us: int, limit: int) -> list[SampledRead]:
+        """In the order logged."""
+        found = [r for r in self.reads if r.id not in self.checked and since_us <= r.logged_us < until_us]
+        return sorted(found, key=lambda r: (r.logged_us, r.id))[:limit]
+
+    async def record(self, checked: Sequence[CheckedRead]) -> None:
+        """Each once."""
+        self.checked |= {one.read.id: one for one in checked}
+
+    async def tallies(self, project: str, from_us: int, to_us: int) -> list[Tally]:
+        """By feature; all on one day."""
+        found: dict[str, Counter[int]] = {}
+        largest: dict[str, float] = {}
+        for finding in self.findings(project):
+            if from_us <= finding.as_of_us < to_us:
+                found.setdefault(finding.feature, Counter())[int(finding.outcome)] += 1
+                largest[finding.feature] = max(finding.difference, largest.get(finding.feature, 0.0))
+        return [Tally(name, "2024-01-01", dict(counts), largest[name]) for name, counts in sorted(found.items())]
+
+    async def examples(self, project: str, from_us: int, to_us: int, limit: int) -> list[Example]:
+        """None: those are the store's own affair."""
+        return []
+
+    async def counts(self, project: str, since_us: int) -> ReadCounts:
+        """Of all."""
+        skipped = sum(bool(one.skipped) for one in self.checked.values())
+        return ReadCounts(len(self.checked) - skipped, skipped, len(self.reads) - len(self.checked))
+
+    def findings(self, project: str = "shop") -> list[Finding]:
+        """Of all checked reads."""
+        return [f for one in self.checked.values() if one.read.project == project for f in one.findings]
+
+
+@dataclass
 class ListSpine:
     """Labelled examples from a list of (entity, moment)."""
 
@@ -225,6 +271,7 @@ class World:
     history: ListHistory
     spines: ListSpine
     objects: MemoryObjects
+    reads: ListReads
     project: Project
 
     async def publish(self, *messages: Message, until_us: int = 0) -> None:
@@ -251,14 +298,22 @@ class World:
         await self.store.learn(project.name, Definition(version, f"sha256:{version}", project))
 
 
-async def make(client, *, bus: MemoryBus | None = None, history: ListHistory | None = None, **settings) -> World:
+async def make(
+    client,
+    *,
+    bus: MemoryBus | None = None,
+    history: ListHistory | None = None,
+    reads: ListReads | None = None,
+    **settings,
+) -> World:
     """The room, not yet running."""
     bus, history, spines, objects = bus or MemoryBus(), history or ListHistory(), ListSpine(), MemoryObjects()
+    reads = reads or ListReads()
     # Two partitions, whatever the embedded default is: the merging of partitions is what these tests are about.
     await bus.ensure_topics([TopicSpec(f"data.{shop().name}.{s.name}", 2) for s in shop().sources])
     online = RedisFeatures(client)
-    neighbours = Neighbours(bus, online, history, spines, objects, ThreadReader())
-    world = World(bus, FeatureStore(Settings(**settings), neighbours), online, history, spines, objects, shop())
+    neighbours = Neighbours(bus, online, history, spines, objects, ThreadReader(), reads)
+    world = World(bus, FeatureStore(Settings(**settings), neighbours), online, history, spines, objects, reads, shop())
     await world.learn(world.project, 1)
     return world
 

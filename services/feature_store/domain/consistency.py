@@ -1,0 +1,169 @@
+"""Online against history: which reads are sampled, and what is to be said of one value that was answered.
+
+Positions are logged with a read, so that history can be asked twice: for what a training set would say of that moment
+(the rule of time), and, where that differs, for exactly what each partition had applied (see `Standing`).
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from millrace.definitions.model import Aggregation, View, format_duration
+
+from services.feature_store.domain.inputs import Feature, Lookup
+from services.feature_store.domain.values import Position, Status
+
+TOLERANCE = 1e-9  # of the larger of the two; whole numbers must be equal
+SPREAD_TOLERANCE = 3e-8  # of the values' magnitude, for a standard deviation: rounding is under a square root there
+
+
+class Outcome(IntEnum):
+    """What came of one value; the numbers are kept in the store.
+
+    AHEAD: not what a training set says of that moment, but what the partitions had applied: one was ahead of another,
+    or had come through half of what became visible at one time. The others are as Chronon's consistency job has them:
+    MISSING is a value that history has and the answer had not, EXTRA the other way round, MISMATCH every other
+    difference, of value, status or age.
+    """
+
+    EQUAL = 1
+    AHEAD = 2
+    MISMATCH = 3
+    MISSING = 4
+    EXTRA = 5
+
+
+BAD = frozenset({Outcome.MISMATCH, Outcome.MISSING, Outcome.EXTRA})
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One feature of one entity: text, number or None, its status, its age (-1: not known)."""
+
+    value: str | float | None
+    status: int
+    age_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What one lookup of a read was answered from: its as_of, and how far each partition (by label) had applied."""
+
+    as_of_us: int
+    positions: Mapping[str, Position]
+
+    def most_ahead_us(self) -> int:
+        """How far the foremost partition was ahead of the as_of."""
+        return max((p.visible_us for p in self.positions.values()), default=self.as_of_us) - self.as_of_us
+
+
+@dataclass(frozen=True, slots=True)
+class SampledRead:
+    """One entity of one online read. `standings` by `lookup_name`; `logged_us` is the wall's time."""
+
+    id: str
+    project: str
+    definition_version: int
+    entity: str
+    logged_us: int
+    features: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    standings: Mapping[str, Standing]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One feature of a checked read. `difference` is relative, 0 where a number is not compared with a number."""
+
+    feature: str
+    as_of_us: int
+    outcome: Outcome
+    difference: float
+    online: Cell
+    offline: Cell
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedRead:
+    """A read that was recomputed; `skipped` says why it was not (then without findings)."""
+
+    read: SampledRead
+    findings: tuple[Finding, ...]
+    skipped: str = ""
+
+
+def is_sampled(project: str, entity: str, share: float) -> bool:
+    """Whether reads of this entity are logged: by a hash of its key, so that of a key all reads are, or none."""
+    return zlib.crc32(f"{project}\0{entity}".encode()) < share * 2**32
+
+
+def lookup_name(lookup: Lookup) -> str:
+    """`view@version`, and for a join `view@version<carrier.column`: the same in every process."""
+    if lookup.through is None:
+        return lookup.view.id
+    carrier = lookup.through.view
+    return f"{lookup.view.id}<{carrier.view.name}.{carrier.view.columns[lookup.through_column]}"
+
+
+def difference(online: Cell, offline: Cell) -> float:
+    """|a - b| as a share of the larger magnitude; 0 where one is not a number."""
+    a, b = online.value, offline.value
+    if not isinstance(a, float) or not isinstance(b, float) or a == b:
+        return 0.0
+    return abs(a - b) / max(abs(a), abs(b))
+
+
+def is_same(online: Cell, offline: Cell, slack: float = 0.0) -> bool:
+    """Status and age as they are, text and whole numbers exactly, other numbers to `TOLERANCE` or `slack`."""
+    if (online.status, online.age_us) != (offline.status, offline.age_us):
+        return False
+    a, b = online.value, offline.value
+    if isinstance(a, float) and isinstance(b, float):
+        whole = a.is_integer() and b.is_integer() and 0 < abs(a) < 2**53 and b != 0
+        return a == b or (not whole and math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=slack))
+    return a == b
+
+
+def slacks(features: Sequence[Feature], cells: Sequence[Cell]) -> list[float]:
+    """How far a number of each feature may be off where terms cancel: by the magnitudes within its own lookup.
+
+    A sum that is nothing, and a deviation of equal values (the square root of what rounding left), keep no digit of
+    their own to compare.
+    """
+    scales: dict[Lookup, float] = {}
+    for feature, cell in zip(features, cells, strict=True):
+        size = abs(cell.value) if isinstance(cell.value, float) else 0.0
+        scales[feature.lookup] = max(size, scales.get(feature.lookup, 0.0))
+    found = []
+    for feature in features:
+        view = feature.lookup.view.view
+        share = SPREAD_TOLERANCE if view.columns[feature.column] in _spreads(view) else TOLERANCE
+        found.append(share * scales[feature.lookup] if view.is_windowed else 0.0)
+    return found
+
+
+def _spreads(view: View) -> set[str]:
+    """The columns that are standard deviations."""
+    found = (a.name for a in view.aggregates if a.function is Aggregation.STD)
+    return {f"{name}_{format_duration(w)}" for name in found for w in view.windows_us}
+
+
+def outcome_of(online: Cell, offline: Cell, slack: float = 0.0) -> Outcome:
+    """EQUAL or one of `BAD`."""
+    if is_same(online, offline, slack):
+        return Outcome.EQUAL
+    if Status.PRESENT in (online.status, offline.status) and online.status != offline.status:
+        return Outcome.MISSING if offline.status == Status.PRESENT else Outcome.EXTRA
+    return Outcome.MISMATCH
+
+
+def cell_of(value: Any, status: int, age_us: int) -> Cell:
+    """A cell as it is compared: numbers are floats, null is None."""
+    if value is None or (isinstance(value, float) and value != value):
+        return Cell(None, int(status), int(age_us))
+    return Cell(value if isinstance(value, str) else float(value), int(status), int(age_us))
