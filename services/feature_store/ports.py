@@ -80,12 +80,13 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Which history is read. `entities` None: of every entity; otherwise those whose `entity_field` is among them."""
+    """Which history is read. `entities` None: of every entity; otherwise those whose `entity_fields` make one of the
+    keys."""
 
     from_us: int
     to_us: int
     visible_to_us: int
-    entity_field: str = ""
+    entity_fields: tuple[str, ...] = ()
     entities: tuple[str, ...] | None = None
 
 

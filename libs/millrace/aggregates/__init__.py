@@ -1,12 +1,13 @@
 """The one implementation of windowed aggregates and of point-in-time reading, used online and offline alike.
 
-`functions` says what each aggregate keeps (lift, merge, finish); `layout` joins the aggregates of one view; `rows` and
-`latest` pack what is known of an entity into bytes for the online store; `pointintime` answers for many
-(entity, moment) pairs at once from history. Everything is vectorised numpy, without I/O, clock or randomness.
-Times are int64 microseconds.
+`functions`, `distinct` and `quantiles` say what each aggregate keeps (lift, merge, finish); `layout` joins the
+aggregates of one view; `rows` and `latest` pack what is known of an entity into bytes for the online store;
+`pointintime` answers for many (entity, moment) pairs at once from history. Everything is vectorised numpy, without I/O,
+clock or randomness. Times are int64 microseconds.
 """
 
-from millrace.aggregates.functions import DISTINCT_EXACT, hash_value, hash_values
+from millrace.aggregates.distinct import DISTINCT_EXACT, hash_value, hash_values
+from millrace.aggregates.kernels import KERNELS, kernel_of
 from millrace.aggregates.latest import Latest, latest_code, newest_latest, pack_latest, unpack_order
 from millrace.aggregates.layout import Layout, State
 from millrace.aggregates.pointintime import Events, latest_index, window_values
@@ -15,6 +16,7 @@ from millrace.aggregates.windows import tile_start, window_start
 
 __all__ = [
     "DISTINCT_EXACT",
+    "KERNELS",
     "NEVER_US",
     "Events",
     "Latest",
@@ -24,6 +26,7 @@ __all__ = [
     "State",
     "hash_value",
     "hash_values",
+    "kernel_of",
     "latest_code",
     "latest_index",
     "merge_rows",

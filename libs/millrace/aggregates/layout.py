@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from millrace.aggregates.functions import KERNELS, Segments, State
+from millrace.aggregates.kernels import kernel_of
+from millrace.aggregates.segments import Column, Segments, State
 from millrace.definitions.model import Aggregate, Aggregation
 
 __all__ = ["Layout", "State"]
@@ -16,27 +17,25 @@ __all__ = ["Layout", "State"]
 class Layout:
     """State columns of a view's aggregates, named `<position>.<field>`; `dtype` is one packed tile, little-endian.
 
-    `code` tells one layout from another in packed rows.
+    `width` is how many numbers it finishes as: one per aggregate, k for `last_k`. `code` tells one layout from another
+    in packed rows.
     """
 
     def __init__(self, aggregates: Sequence[Aggregate]) -> None:
         self.aggregates = tuple(aggregates)
-        self._kernels = [KERNELS[a.function] for a in aggregates]
-        fields = [
-            (f"{i}.{name}", dtype, shape)
-            for i, kernel in enumerate(self._kernels)
-            for name, dtype, shape in kernel.fields
-        ]
-        self.names = tuple(name for name, _, _ in fields)
-        self.dtype = np.dtype([("start_us", "<i8"), *fields])
-        functions = ",".join(a.function.value for a in aggregates)
+        self._kernels = [kernel_of(aggregate) for aggregate in aggregates]
+        self.columns = {f"{i}.{c.name}": c for i, kernel in enumerate(self._kernels) for c in kernel.fields}
+        self.names = tuple(self.columns)
+        self.width = sum(kernel.width for kernel in self._kernels)
+        self.dtype = np.dtype([("start_us", "<i8"), *((name, c.dtype, c.shape) for name, c in self.columns.items())])
+        functions = ",".join(f"{a.function.value}{a.argument or ''}" for a in aggregates)
         self.code = zlib.crc32(f"{functions}|{self.dtype.descr}".encode())
 
     def lift(self, values: Sequence[np.ndarray | None], event_us: np.ndarray, seq: np.ndarray) -> State:
         """States of single events.
 
         `values[i]` belongs to aggregate i: float64[n] with NaN for null; for `distinct` uint64[n] hashes with 0 for
-        null; None for `count()`.
+        null; None for `count()`. Columns of several cells are one cell wide.
         """
         state: State = {}
         for i, kernel in enumerate(self._kernels):
@@ -55,27 +54,28 @@ class Layout:
         segments = Segments(starts, size)
         merged: State = {}
         for i, kernel in enumerate(self._kernels):
-            own = {name: state[f"{i}.{name}"] for name, _, _ in kernel.fields}
+            own = {column.name: state[f"{i}.{column.name}"] for column in kernel.fields}
             for name, column in kernel.merge(own, segments).items():
                 merged[f"{i}.{name}"] = column
         return merged
 
     def finish(self, state: State) -> np.ndarray:
-        """float64[aggregates, rows]; NaN: no value."""
-        return np.stack(
+        """float64[width, rows], the numbers of each aggregate in turn; NaN: no value."""
+        return np.concatenate(
             [
-                kernel.finish({name: state[f"{i}.{name}"] for name, _, _ in kernel.fields})
+                kernel.finish({column.name: state[f"{i}.{column.name}"] for column in kernel.fields})
                 for i, kernel in enumerate(self._kernels)
             ]
         )
 
     def nothing(self) -> np.ndarray:
-        """What each aggregate says of no event at all, float64[aggregates]: 0 for counts, NaN for the others."""
+        """What each number says of no event at all, float64[width]: 0 for counts, NaN for the others."""
         counts = (Aggregation.COUNT, Aggregation.DISTINCT)
-        return np.array([0.0 if a.function in counts else np.nan for a in self.aggregates])
+        none = [0.0 if a.function in counts else np.nan for a in self.aggregates]
+        return np.repeat(none, [kernel.width for kernel in self._kernels])
 
     def reduce(self, state: State, owner: np.ndarray, owners: int) -> np.ndarray:
-        """Finished values per owner, float64[aggregates, owners]. `owner` is ascending: the owner of each state row."""
+        """Finished values per owner, float64[width, owners]. `owner` is ascending: the owner of each state row."""
         finished = np.repeat(self.nothing()[:, None], owners, axis=1)
         if len(owner):
             starts = np.flatnonzero(np.append(True, owner[1:] != owner[:-1]))
@@ -86,3 +86,12 @@ class Layout:
 def take(state: State, rows: np.ndarray) -> State:
     """The named rows of a state (indices or a mask)."""
     return {name: column[rows] for name, column in state.items()}
+
+
+def widened(column: Column, rows: np.ndarray) -> np.ndarray:
+    """Rows of a column at its full width: states of single events are one cell wide."""
+    if not column.shape or rows.shape[1] == column.shape[0]:
+        return rows
+    wide = np.full((len(rows), *column.shape), column.fill, dtype=column.dtype)
+    wide[:, : rows.shape[1]] = rows
+    return wide

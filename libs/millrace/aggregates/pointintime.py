@@ -90,7 +90,7 @@ def window_values(
     as_happened: bool = False,
     chunk_pairs: int = CHUNK_PAIRS,
 ) -> np.ndarray:
-    """Aggregates over `[floor_h(T - w), T)` as known at each T: float64[aggregates, windows, moments], NaN: no value.
+    """Aggregates over `[floor_h(T - w), T)` as known at each T: float64[width, windows, moments], NaN: no value.
 
     `values` as `Layout.lift` takes them. Equal (entity, moment) pairs are worked out once. Memory is bounded by
     `chunk_pairs`, except that one moment's window is never cut.
@@ -102,7 +102,7 @@ def window_values(
     order = timeline.order
     known_from = events.known_from_us(as_happened)[order]
     state = take(layout.lift(values, events.event_us, events.seq), order)
-    result = np.empty((len(layout.aggregates), len(windows_us), len(entity)))
+    result = np.empty((layout.width, len(windows_us), len(entity)))
     end = timeline.first_at_or_after(entity, moment)
     for i, window_us in enumerate(windows_us):
         begin = timeline.first_at_or_after(entity, window_start(moment, window_us, hop_us))

@@ -1,19 +1,20 @@
 """Packed rows of windowed views: one byte string per (view version, entity, source partition), tiles oldest first.
 
-Row := header, then tiles of `Layout.dtype`. Header (16 bytes, little-endian): u1 version, u1 kind ('t'), u2 zero,
-u4 layout code, i8 newest event time. The newest event time outlives the tiles, for age and TTL.
+Row := header, then tiles of `Layout.dtype`. Header (16 bytes, little-endian): u1 version, u1 kind ('t'), u2 flags,
+u4 layout code, i8 newest event time. The newest event time outlives the tiles, for age and TTL. Flag 1: the tiles are
+compressed (zlib); a tile of a sketch is a KiB or more, and mostly empty.
 """
 
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from millrace.aggregates.functions import HASHES_KEPT, State
-from millrace.aggregates.layout import Layout, take
+from millrace.aggregates.layout import Layout, State, take, widened
 from millrace.aggregates.windows import tile_start, window_start
 
 ROW_VERSION = 1
@@ -21,6 +22,8 @@ KIND_TILES = ord("t")
 # Event time of an entity that was never heard of.
 NEVER_US = int(np.iinfo(np.int64).min)
 _HEADER = struct.Struct("<BBHIq")
+_COMPRESSED = 1
+COMPRESS_TILE_BYTES = 512  # narrower tiles hold plain numbers, and reading them is worth more than the room
 
 
 class RowError(ValueError):
@@ -41,27 +44,32 @@ def unpack(layout: Layout, rows: Sequence[bytes | None]) -> Unpacked:
     """Tiles of `rows` (None: no such row). Raises RowError for bytes that this layout did not write."""
     newest = np.full(len(rows), NEVER_US, dtype=np.int64)
     counts = np.zeros(len(rows), dtype=np.int64)
-    bodies: list[memoryview] = []
+    bodies: list[bytes | memoryview] = []
     for i, row in enumerate(rows):
         if row is None:
             continue
-        newest[i] = _newest(layout, row)
-        counts[i], rest = divmod(len(row) - _HEADER.size, layout.dtype.itemsize)
+        newest[i], body = _opened(layout, row)
+        counts[i], rest = divmod(len(body), layout.dtype.itemsize)
         if rest:
             raise RowError("a packed row is cut short")
-        bodies.append(memoryview(row)[_HEADER.size :])
+        bodies.append(body)
     tiles = np.frombuffer(b"".join(bodies), dtype=layout.dtype)
     owner = np.repeat(np.arange(len(rows)), counts)
     return Unpacked(owner, tiles["start_us"], {name: tiles[name] for name in layout.names}, newest)
 
 
-def _newest(layout: Layout, row: bytes) -> int:
+def _opened(layout: Layout, row: bytes) -> tuple[int, bytes | memoryview]:
+    """(newest event time, bytes of the tiles)."""
     if len(row) < _HEADER.size:
         raise RowError("a packed row is cut short")
-    version, kind, _, code, newest_us = _HEADER.unpack_from(row)
+    version, kind, flags, code, newest_us = _HEADER.unpack_from(row)
     if (version, kind, code) != (ROW_VERSION, KIND_TILES, layout.code):
         raise RowError(f"a packed row has version {version}, kind {kind}, layout {code:08x}: not this view's")
-    return int(newest_us)
+    body = memoryview(row)[_HEADER.size :]
+    try:
+        return newest_us, zlib.decompress(body) if flags & _COMPRESSED else body
+    except zlib.error as error:
+        raise RowError(f"a packed row cannot be read: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +92,10 @@ def merge_rows(
     start_us = np.concatenate((old.start_us, tile_start(new.event_us, hop_us)))
     order = np.lexsort((start_us, owner))
     order = order[start_us[order] >= keep_from_us]
-    state = {name: _joined(old.state[name], new.state[name])[order] for name in layout.names}
+    state = {
+        name: np.concatenate((old.state[name], widened(column, new.state[name])))[order]
+        for name, column in layout.columns.items()
+    }
     owner, start_us = owner[order], start_us[order]
     if not len(owner):
         return _pack(layout, newest, np.zeros(len(rows) + 1, dtype=np.int64), np.zeros(0, dtype=layout.dtype))
@@ -97,22 +108,16 @@ def merge_rows(
     return _pack(layout, newest, np.searchsorted(owner[starts], np.arange(len(rows) + 1)), tiles)
 
 
-def _joined(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """Old and new rows of one column; a lifted `distinct` is one hash wide and is filled up."""
-    if old.ndim == 2 and new.shape[1] < HASHES_KEPT:
-        wide = np.full((len(new), HASHES_KEPT), np.iinfo(np.uint64).max, dtype=np.uint64)
-        wide[:, : new.shape[1]] = new
-        new = wide
-    return np.concatenate((old, new))
-
-
 def _pack(layout: Layout, newest: np.ndarray, bounds: np.ndarray, tiles: np.ndarray) -> list[bytes]:
     body, size = tiles.tobytes(), layout.dtype.itemsize
     edges = (bounds * size).tolist()
-    return [
-        _HEADER.pack(ROW_VERSION, KIND_TILES, 0, layout.code, newest_us) + body[edges[i] : edges[i + 1]]
-        for i, newest_us in enumerate(newest.tolist())
-    ]
+    flags = _COMPRESSED if size > COMPRESS_TILE_BYTES else 0
+    rows = []
+    for i, newest_us in enumerate(newest.tolist()):
+        own = body[edges[i] : edges[i + 1]]
+        header = _HEADER.pack(ROW_VERSION, KIND_TILES, flags, layout.code, newest_us)
+        rows.append(header + (zlib.compress(own, 1) if flags else own))
+    return rows
 
 
 def read_windows(
@@ -120,7 +125,7 @@ def read_windows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Values as of `at_us` per entity; `rows[e]` holds the entity's packed rows, one per source partition.
 
-    Returns float64[aggregates, windows, entities], NaN for no value, and int64[entities]: the newest event time, or
+    Returns float64[width, windows, entities], NaN for no value, and int64[entities]: the newest event time, or
     NEVER_US.
     """
     entity = np.repeat(np.arange(len(rows)), [len(parts) for parts in rows])
@@ -128,7 +133,7 @@ def read_windows(
     newest = np.full(len(rows), NEVER_US, dtype=np.int64)
     np.maximum.at(newest, entity, tiles.newest_us)
     owner = entity[tiles.owner]
-    values = np.empty((len(layout.aggregates), len(windows_us), len(rows)))
+    values = np.empty((layout.width, len(windows_us), len(rows)))
     for i, window_us in enumerate(windows_us):
         inside = tiles.start_us >= window_start(at_us, window_us, hop_us)
         values[:, i] = layout.reduce(take(tiles.state, inside), owner[inside], len(rows))

@@ -7,6 +7,7 @@ from typing import Any
 
 from millrace.definitions.model import (
     DAY_US,
+    WITH_ARGUMENT,
     Aggregate,
     Aggregation,
     CanaryStep,
@@ -39,7 +40,8 @@ _MONITORS: dict[str, Any] = {
     "performance": PerformanceMonitor,
     "release": ReleaseMonitor,
 }
-_CALL = re.compile(r"\s*([a-z]+)\s*\((.*)\)\s*", re.DOTALL)
+_CALL = re.compile(r"\s*([a-z_]+)\s*\((.*)\)\s*", re.DOTALL)
+_ARGUMENT = re.compile(r"(.*),\s*(-?[0-9]+(?:\.[0-9]+)?)\s*", re.DOTALL)
 
 
 def duration_us(text: str) -> int:
@@ -78,21 +80,35 @@ def split_call(text: str) -> tuple[str, str]:
     return match[1], match[2].strip()
 
 
+def aggregate(column: str, text: str) -> Aggregate:
+    """One column of a windowed view; a function that takes an argument has it after its expression (0: it has none).
+
+    ValueError for an unknown function.
+    """
+    name, inside = split_call(text)
+    function = Aggregation(name)
+    found = _ARGUMENT.fullmatch(inside) if function in WITH_ARGUMENT else None
+    return (
+        Aggregate(column, function, found[1].strip(), float(found[2])) if found else Aggregate(column, function, inside)
+    )
+
+
+def joined(names: str | list[str]) -> str:
+    """One name, or several as the one text that the model keeps."""
+    return names if isinstance(names, str) else ",".join(names)
+
+
 def view(key: str, raw: Section) -> View:
     """A view; ValueError when an aggregate names no known function."""
     name, version = split_view(key)
-    aggregates = []
-    for column, text in raw.get("aggregates", {}).items():
-        function, expression = split_call(text)
-        aggregates.append(Aggregate(column, Aggregation(function), expression))
     return View(
         name=name,
         version=version,
         source=raw["source"],
-        entity=raw["entity"],
+        entity=joined(raw["entity"]),
         latest=tuple(raw.get("latest", ())),
         derive=tuple(raw.get("derive", {}).items()),
-        aggregates=tuple(aggregates),
+        aggregates=tuple(aggregate(column, text) for column, text in raw.get("aggregates", {}).items()),
         windows_us=tuple(duration_us(text) for text in raw.get("windows", ())),
         where=raw.get("where", ""),
         **_durations(raw, "hop", "ttl"),

@@ -58,7 +58,7 @@ def _key(view: View) -> str:
 def _meaning(view: View, project: Project) -> tuple[View, tuple[tuple[str, str], ...]]:
     """The view and the types of the fields that it reads: what its values depend on."""
     texts = [text for _, text in view.derive] + [a.expression for a in view.aggregates] + [view.where]
-    names = {view.entity, *view.latest}.union(*(parse(text).names for text in texts if text))
+    names = {*view.entity_fields, *view.latest}.union(*(parse(text).names for text in texts if text))
     source = project.source(view.source)
     types = tuple(sorted((f.name, f"{f.type}/{f.pii}") for f in source.fields if f.name in names))
     return view, (*types, ("event_time", source.event_time))

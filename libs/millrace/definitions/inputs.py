@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from millrace.definitions import build
 from millrace.definitions.document import Path
 from millrace.definitions.errors import did_you_mean
 from millrace.definitions.model import FieldType, Input, View
@@ -39,7 +40,7 @@ def _expand(draft: Draft, path: Path, item: Any) -> list[Input]:
             draft.document.add(path, f"{item} is not view.column", hint)
             return []
         item = {"view": name, "columns": [column]}
-    through = item.get("through", "")
+    through = build.joined(item.get("through", ""))
     view = _view(draft, path, item["view"])
     if view is None:
         return []
@@ -80,29 +81,41 @@ def _check_join(draft: Draft, path: Path, view: View, through: str) -> None:
             draft.document.add(path, message, f"write {{view: {view.name}, through: view.column}}")
         return
     here = (*path, "through")
-    name, dot, column = through.partition(".")
+    carriers = through.split(",")
+    if len(carriers) != len(view.entity_fields):
+        message = (
+            f"{view.name} is about {view.entity}: through needs {len(view.entity_fields)} columns, not {len(carriers)}"
+        )
+        draft.document.add(here, message)
+        return
+    for carrier, field in zip(carriers, view.entity_fields, strict=True):
+        _check_carrier(draft, here, view, carrier, field, predict.entity)
+
+
+def _check_carrier(draft: Draft, here: Path, view: View, carrier: str, field: str, entity: str) -> None:
+    """One `view.column` that holds one field of the joined view's entity."""
+    name, dot, column = carrier.partition(".")
     if not dot:
-        draft.document.add(here, f"{through} is not view.column")
+        draft.document.add(here, f"{carrier} is not view.column")
         return
     middle = _view(draft, here, name)
     source = draft.sources.get(middle.source) if middle else None
     if middle is None or source is None:
         return
     types = view_types(middle, source)
-    if middle.entity != predict.entity:
-        draft.document.add(
-            here, f"{name} is about {middle.entity}: through must start at the predict entity {predict.entity}"
-        )
+    if middle.entity != entity:
+        message = f"{name} is about {middle.entity}: through must start at the predict entity {entity}"
+        draft.document.add(here, message)
     elif column not in types:
         draft.document.add(here, f"{name} has no column {column}", did_you_mean(column, list(types)))
     elif middle.is_windowed:
-        draft.document.add(here, f"{through} is an aggregate and names no entity")
+        draft.document.add(here, f"{carrier} is an aggregate and names no entity")
     else:
-        _check_key_types(draft, here, view, through, types[column])
+        _check_key_types(draft, here, view, field, carrier, types[column])
 
 
-def _check_key_types(draft: Draft, path: Path, view: View, through: str, kind: str) -> None:
+def _check_key_types(draft: Draft, path: Path, view: View, field: str, carrier: str, kind: str) -> None:
     source = draft.sources.get(view.source)
-    wanted = next((f.type.value for f in source.fields if f.name == view.entity), "") if source else ""
+    wanted = next((f.type.value for f in source.fields if f.name == field), "") if source else ""
     if kind and wanted and kind != wanted:
-        draft.document.add(path, f"{through} is a {kind}, but {view.name}'s entity {view.entity} is a {wanted}")
+        draft.document.add(path, f"{carrier} is a {kind}, but {view.name}'s entity {field} is a {wanted}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -14,3 +15,17 @@ def entity_key(value: Any) -> str | None:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
+
+
+def composite_key(values: Sequence[Any]) -> str | None:
+    """The key of a composite entity: the keys of its parts joined by `|`; None when one of them is null.
+
+    `|` and `\\` inside a part are written `\\|` and `\\\\`, so that different parts never make one key. A single part
+    is its own key, unchanged.
+    """
+    parts = [entity_key(value) for value in values]
+    if len(parts) == 1:
+        return parts[0]
+    if None in parts:
+        return None
+    return "|".join(part.replace("\\", "\\\\").replace("|", "\\|") for part in parts if part is not None)

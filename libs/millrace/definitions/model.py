@@ -105,17 +105,31 @@ class Aggregation(StrEnum):
     STD = "std"
     MIN = "min"
     MAX = "max"
+    FIRST = "first"
     LAST = "last"
+    LAST_K = "last_k"
     DISTINCT = "distinct"
+    QUANTILE = "quantile"
+
+
+WITH_ARGUMENT = (Aggregation.LAST_K, Aggregation.QUANTILE)
 
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """`name: function(expression)` of a windowed view."""
+    """`name: function(expression)` of a windowed view, or `function(expression, argument)`."""
 
     name: str
     function: Aggregation
     expression: str = ""  # empty for count()
+    argument: float = 0.0  # the share of a quantile, the k of last_k
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of its numbers without the window: its own, or `name_1` (the newest) to `name_k` for last_k."""
+        if self.function is Aggregation.LAST_K:
+            return tuple(f"{self.name}_{place}" for place in range(1, int(self.argument) + 1))
+        return (self.name,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +142,7 @@ class View:
     name: str
     version: int
     source: str
-    entity: str  # field of the source whose value is the entity key; a null key is skipped
+    entity: str  # field of the source whose value is the entity key, or `field,field`; a null key is skipped
     latest: tuple[str, ...] = ()
     derive: tuple[tuple[str, str], ...] = ()  # (name, expression)
     aggregates: tuple[Aggregate, ...] = ()
@@ -136,6 +150,11 @@ class View:
     hop_us: int = 0
     where: str = ""  # row expression; rows where it is not true are skipped
     ttl_us: int = 0  # 0: no limit
+
+    @property
+    def entity_fields(self) -> tuple[str, ...]:
+        """The fields whose values make the entity key, in order: one, or several of a composite entity."""
+        return tuple(self.entity.split(","))
 
     @property
     def is_windowed(self) -> bool:
@@ -146,7 +165,8 @@ class View:
     def columns(self) -> tuple[str, ...]:
         """Names of this view's features without the view's name; windowed ones end in the window: `delay_mean_3h`."""
         if self.is_windowed:
-            return tuple(f"{a.name}_{format_duration(w)}" for a in self.aggregates for w in self.windows_us)
+            outputs = [output for aggregate in self.aggregates for output in aggregate.outputs]
+            return tuple(f"{output}_{format_duration(w)}" for output in outputs for w in self.windows_us)
         return (*self.latest, *(name for name, _ in self.derive))
 
 
@@ -158,7 +178,12 @@ class Input:
     view: str
     column: str
     type: FieldType  # STRING or NUMBER (integers, booleans and timestamps are numbers to a model)
-    through: str = ""  # `view.column` of a view on the predict entity; empty: the predict entity itself
+    through: str = ""  # `view.column` of a view on the predict entity, or several: `view.column,view.column`
+
+    @property
+    def carriers(self) -> tuple[str, ...]:
+        """The `view.column`s that hold the joined view's entity; none: the predict entity itself."""
+        return tuple(self.through.split(",")) if self.through else ()
 
 
 @dataclass(frozen=True, slots=True)

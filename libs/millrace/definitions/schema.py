@@ -14,8 +14,9 @@ Schema = dict[str, Any]
 NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"  # becomes part of Kafka topics: no dots
 IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"  # becomes a name in expressions
 VIEW = r"^[a-z][a-z0-9_]{0,62}@[1-9][0-9]{0,5}$"
+COLUMN = r"^[^,]+$"
 DURATION = r"^[0-9]{1,9}(ms|s|m|h|d)$"
-AGGREGATE = r"^\s*[a-z]+\s*\(.*\)\s*$"
+AGGREGATE = r"^\s*[a-z_]+\s*\(.*\)\s*$"
 
 METRICS = {Task.BINARY: ("auc", "log_loss"), Task.REGRESSION: ("mae", "rmse")}
 BASELINES = ("constant", "linear")
@@ -75,6 +76,11 @@ def _named(description: str, pattern: str, item: Schema) -> Schema:
 def _text(description: str, pattern: str = "") -> Schema:
     schema: Schema = {"description": description, "type": "string", "minLength": 1, "maxLength": 1000}
     return {**schema, "pattern": pattern} if pattern else schema
+
+
+def _one_or_more(description: str, pattern: str) -> Schema:
+    several = _list(description, _text("One of them.", pattern), minItems=2, uniqueItems=True) | {"maxItems": 8}
+    return {"description": description, "anyOf": [_text(description, pattern), several]}
 
 
 def _choice(description: str, values: list[str] | tuple[str, ...], default: str = "") -> Schema:
@@ -150,7 +156,9 @@ def _view() -> Schema:
         "One immutable version of features about one entity: the latest values, or aggregates over windows.",
         {
             "source": _text("The source that feeds it.", NAME),
-            "entity": _text("Field whose value is the entity; a null one is skipped.", IDENTIFIER),
+            "entity": _one_or_more(
+                "Field whose value is the entity, or several fields; a null one is skipped.", IDENTIFIER
+            ),
             "latest": _list(
                 "Fields taken from the newest event.", _text("Field.", IDENTIFIER), minItems=1, uniqueItems=True
             ),
@@ -190,7 +198,10 @@ def _model() -> Schema:
         {
             "view": _text("Name of the view, without version."),
             "columns": _list("Only these columns.", _text("Column.", IDENTIFIER), minItems=1, uniqueItems=True),
-            "through": _text("`view.column` of a view on the predict entity that names this view's entity."),
+            "through": _one_or_more(
+                "`view.column` of a view on the predict entity that names this view's entity; one per field of it.",
+                COLUMN,
+            ),
             "as": _text("Prefix of the inputs' names instead of the view's.", IDENTIFIER),
         },
         required=("view",),

@@ -12,9 +12,25 @@ from typing import Any
 from millrace.definitions import build
 from millrace.definitions.document import Document, Path
 from millrace.definitions.errors import did_you_mean
-from millrace.definitions.model import Aggregation, FieldType, Label, Pii, Predict, Source, View, format_duration
+from millrace.definitions.model import (
+    WITH_ARGUMENT,
+    Aggregate,
+    Aggregation,
+    FieldType,
+    Label,
+    Pii,
+    Predict,
+    Source,
+    View,
+    format_duration,
+)
 from millrace.expressions import ExpressionError, parse
 
+MAX_LAST_K = 16  # each is a column per window, and three numbers in every tile
+ARGUMENTS = {
+    Aggregation.QUANTILE: "for example quantile(delay, 0.95)",
+    Aggregation.LAST_K: "for example last_k(delay, 3)",
+}
 MAX_TILES = 5_000  # per window: more cost memory at every read
 MAX_HORIZON_US = 3_660 * 86_400_000_000
 RESERVED = frozenset({"and", "or", "not", "in", "is", "if", "null", "true", "false", "None", "True", "False"})
@@ -234,7 +250,8 @@ def _check_windows(document: Document, path: Path, view: View) -> None:
 
 def _check_columns(draft: Draft, path: Path, view: View, types: dict[str, str]) -> None:
     document = draft.document
-    _check_entity(document, (*path, "entity"), view.entity, types)
+    for name in view.entity_fields:
+        _check_entity(document, (*path, "entity"), name, types)
     for index, name in enumerate(view.latest):
         if name not in types:
             document.add((*path, "latest", index), f"there is no field {name}", did_you_mean(name, list(types)))
@@ -244,14 +261,29 @@ def _check_columns(draft: Draft, path: Path, view: View, types: dict[str, str]) 
             document.add(here, f"{name} is a column already")
         draft.type_at(text, types, here)
     for aggregate in view.aggregates:
-        _check_aggregate(draft, (*path, "aggregates", aggregate.name), aggregate.function, aggregate.expression, types)
+        _check_aggregate(draft, (*path, "aggregates", aggregate.name), aggregate, types)
+    outputs = [output for aggregate in view.aggregates for output in aggregate.outputs]
+    for output in sorted({output for output in outputs if outputs.count(output) > 1}):
+        document.add((*path, "aggregates"), f"two aggregates make a column {output}", "give one of them another name")
     if view.where:
         kind = draft.type_at(view.where, types, (*path, "where"))
         if kind not in ("", "boolean"):
             document.add((*path, "where"), f"must be true or false, not a {kind}")
 
 
-def _check_aggregate(draft: Draft, path: Path, function: Aggregation, text: str, types: dict[str, str]) -> None:
+def _check_aggregate(draft: Draft, path: Path, aggregate: Aggregate, types: dict[str, str]) -> None:
+    function, text = aggregate.function, aggregate.expression
+    if function in WITH_ARGUMENT:
+        if not aggregate.argument:
+            draft.document.add(path, f"{function}() needs a number after its expression", ARGUMENTS[function])
+            return
+        if function is Aggregation.QUANTILE and not 0 < aggregate.argument < 1:
+            draft.document.add(
+                path, f"a quantile lies between 0 and 1, not at {aggregate.argument:g}", ARGUMENTS[function]
+            )
+        if function is Aggregation.LAST_K and not _is_small_number(aggregate.argument):
+            message = f"last_k() takes a whole number from 1 to {MAX_LAST_K}, not {aggregate.argument:g}"
+            draft.document.add(path, message, ARGUMENTS[function])
     if not text:
         if function is not Aggregation.COUNT:
             draft.document.add(path, f"{function}() needs an expression", f"for example {function}(delay)")
@@ -259,6 +291,10 @@ def _check_aggregate(draft: Draft, path: Path, function: Aggregation, text: str,
     kind = draft.type_at(text, types, path)
     if function not in (Aggregation.COUNT, Aggregation.DISTINCT) and kind and kind not in NUMERIC:
         draft.document.add(path, f"{function}() takes a number, not a {kind}")
+
+
+def _is_small_number(value: float) -> bool:
+    return value.is_integer() and 1 <= value <= MAX_LAST_K
 
 
 def check_label(draft: Draft) -> None:

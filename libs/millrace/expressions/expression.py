@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -34,6 +34,17 @@ class Expression:
         """
         try:
             return self._evaluate(row)
+        except (TypeError, AttributeError, OverflowError) as error:
+            raise ExpressionError(f"'{self.text}' cannot be evaluated: {error}") from error
+
+    def evaluate_all(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """The value over each row. Raises ExpressionError, as `evaluate`."""
+        if isinstance(self.tree, Name):  # most aggregates are of a plain field
+            name = self.tree.name
+            return [row.get(name) for row in rows]
+        evaluate = self._evaluate
+        try:
+            return [evaluate(row) for row in rows]
         except (TypeError, AttributeError, OverflowError) as error:
             raise ExpressionError(f"'{self.text}' cannot be evaluated: {error}") from error
 

@@ -83,7 +83,8 @@ class ClickHouseHistory:
         where = ["_event_us >= {from:Int64}", "_event_us < {to:Int64}", "_visible_us <= {visible:Int64}"]
         params: dict[str, Any] = {"from": span.from_us, "to": span.to_us, "visible": span.visible_to_us}
         if span.entities is not None:
-            where.append(f"{_key(span.entity_field, types[span.entity_field])} IN {{entities:Array(String)}}")
+            key = _key([(field, types[field]) for field in span.entity_fields])
+            where.append(f"{key} IN {{entities:Array(String)}}")
             params["entities"] = list(span.entities)
         found = await self._clickhouse.query_arrow(
             f"SELECT {columns} FROM `{table.name}` FINAL WHERE {' AND '.join(where)}"
@@ -94,8 +95,11 @@ class ClickHouseHistory:
         return found.cast(history_schema([(name, types[name]) for name in fields]))
 
 
-def _key(field: str, kind: str) -> str:
-    """SQL for the text of an entity key, as `millrace.definitions.keys.entity_key` writes it."""
-    if kind == FieldType.STRING:
-        return f"`{field}`"
-    return f"toString(`{field}`)"
+def _key(fields: Sequence[tuple[str, str]]) -> str:
+    """SQL for the text of an entity key, as `millrace.definitions.keys.composite_key` writes it."""
+    parts = [f"`{field}`" if kind == FieldType.STRING else f"toString(`{field}`)" for field, kind in fields]
+    if len(parts) == 1:
+        return parts[0]
+    escaped = [rf"replaceAll(replaceAll({part}, '\\', '\\\\'), '|', '\\|')" for part in parts]
+    between = ", '|', "
+    return f"concat({between.join(escaped)})"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from millrace.aggregates import NEVER_US, newest_latest, read_windows
-from millrace.definitions.keys import entity_key
+from millrace.definitions.keys import composite_key
 from millrace.definitions.model import FieldType
 
 from services.feature_store.domain.inputs import Feature, InputsPlan, Lookup
@@ -44,7 +44,8 @@ class Judged:
         """The entities at `places`; a place of -1 (a join through null) is MISSING."""
         if not self.status.shape[1]:
             shape = (self.status.shape[0], len(places))
-            return Judged(np.full(shape, None), np.full(shape, Status.MISSING, dtype=np.int8), np.full(shape, -1))
+            nothing = None if self.values.dtype == object else np.nan
+            return Judged(np.full(shape, nothing), np.full(shape, Status.MISSING, dtype=np.int8), np.full(shape, -1))
         spread = Judged(self.values[:, places], self.status[:, places], self.age_us[:, places])
         nowhere = places < 0
         if nowhere.any():
@@ -110,9 +111,10 @@ def is_null(values: np.ndarray) -> np.ndarray:
     return np.equal(values, nothing) if values.dtype == object else np.isnan(values)
 
 
-def join_keys(carrier: Cells) -> list[str | None]:
-    """The entity keys that a carrier's column holds; None where it is not PRESENT."""
-    return [entity_key(value) for value in carrier.values.tolist()]
+def join_keys(lookup: Lookup, judged: Mapping[Lookup, Judged]) -> list[str | None]:
+    """The entity keys that a joined lookup's carriers hold; None where one of them is not PRESENT."""
+    parts = [judged[carrier].column(column).values.tolist() for carrier, column in lookup.carriers]
+    return [composite_key(values) for values in zip(*parts, strict=True)]
 
 
 def typed(feature: Feature, cells: Cells) -> list[Any]:

@@ -13,14 +13,14 @@ from services.feature_store.domain.views import CompiledView
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lookup:
-    """One view read by one set of entity keys: the predict entity's, or the values of a column of `through`.
+    """One view read by one set of entity keys: the predict entity's, or the values of its `carriers`: each is a lookup
+    and the place of a column in it, one for each field of the view's entity.
 
     A plan makes each once, so identity is equality.
     """
 
     view: CompiledView
-    through: Lookup | None = None
-    through_column: int = 0
+    carriers: tuple[tuple[Lookup, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,13 @@ class InputsPlan:
     @cached_property
     def joined(self) -> tuple[Lookup, ...]:
         """Lookups through another view's value."""
-        return tuple(dict.fromkeys(f.lookup for f in self.features if f.lookup.through))
+        return tuple(dict.fromkeys(f.lookup for f in self.features if f.lookup.carriers))
 
     @cached_property
     def direct(self) -> tuple[Lookup, ...]:
         """Lookups by the predict entity, those that joins go through included."""
-        return tuple(dict.fromkeys(f.lookup.through or f.lookup for f in self.features))
+        needed = [carrier for f in self.features for carrier, _ in f.lookup.carriers or ((f.lookup, 0),)]
+        return tuple(dict.fromkeys(needed))
 
     @cached_property
     def views(self) -> tuple[CompiledView, ...]:
@@ -73,10 +74,12 @@ def plan_inputs(project: Project, views: Mapping[str, CompiledView]) -> InputsPl
     for item in project.model.inputs:
         view = views[item.view]
         if item.through:
-            name, _, column = item.through.partition(".")
-            carrier = direct.setdefault(name, Lookup(views[name]))
-            place = views[name].view.columns.index(column)
-            lookup = joined.setdefault((item.view, item.through), Lookup(view, carrier, place))
+            carriers = []
+            for carrier in item.carriers:
+                name, _, column = carrier.partition(".")
+                middle = direct.setdefault(name, Lookup(views[name]))
+                carriers.append((middle, views[name].view.columns.index(column)))
+            lookup = joined.setdefault((item.view, item.through), Lookup(view, tuple(carriers)))
         else:
             lookup = direct.setdefault(item.view, Lookup(view))
         features.append(Feature(item.name, item.type, lookup, view.view.columns.index(item.column)))

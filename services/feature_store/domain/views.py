@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from millrace.aggregates import Layout, State, hash_values, latest_code
-from millrace.definitions.keys import entity_key
+from millrace.definitions.keys import composite_key, entity_key
 from millrace.definitions.model import Aggregation, View
 from millrace.expressions import Expression, ExpressionError, parse
 
@@ -48,18 +48,26 @@ class CompiledView:
         self.latest_code = latest_code(view.columns)
         expressions = [self._where, *self._values, *self._derived]
         names = {name for e in expressions if e is not None for name in e.names}
-        self.fields = frozenset({view.entity, *view.latest, *names})
+        self.fields = frozenset({*view.entity_fields, *view.latest, *names})
 
     def select(self, rows: Sequence[Row]) -> Selection:
         """Rows whose entity key is not null and for which `where` is true. Raises ExpressionError."""
-        where, entity = self._where, self.view.entity
-        places, entities = [], []
-        for place, row in enumerate(rows):
-            key = entity_key(row.get(entity))
-            if key is not None and (where is None or where.is_true(row)):
-                places.append(place)
-                entities.append(key)
-        return Selection(np.array(places, dtype=np.int64), entities)
+        keys = self._keys(rows)
+        where = self._where
+        if where is None:
+            places = [place for place, key in enumerate(keys) if key is not None]
+        else:
+            places = [place for place, key in enumerate(keys) if key is not None and where.is_true(rows[place])]
+        if len(places) < len(keys):
+            keys = [keys[place] for place in places]
+        return Selection(np.array(places, dtype=np.int64), [key for key in keys if key is not None])
+
+    def _keys(self, rows: Sequence[Row]) -> list[str | None]:
+        fields = self.view.entity_fields
+        if len(fields) > 1:
+            return [composite_key([row.get(field) for field in fields]) for row in rows]
+        entity = fields[0]
+        return [key if type(key := row.get(entity)) is str else entity_key(key) for row in rows]
 
     def lift(self, rows: Sequence[Row], event_us: np.ndarray, seq: np.ndarray) -> State:
         """States of a windowed view's rows, one each. Raises ExpressionError."""
@@ -89,12 +97,12 @@ class CompiledView:
 
 
 def _column(function: Aggregation, expression: Expression, rows: Sequence[Row]) -> np.ndarray:
-    values = [expression.evaluate(row) for row in rows]
+    values = expression.evaluate_all(rows)
     if function is Aggregation.DISTINCT:
         return hash_values(values)
     if function is Aggregation.COUNT:
         return np.array([math.nan if v is None else 1.0 for v in values], dtype=np.float64)
     try:
-        return np.array([math.nan if v is None else v for v in values], dtype=np.float64)
+        return np.array(values, dtype=np.float64)  # None becomes NaN
     except (ValueError, TypeError) as error:
         raise ExpressionError(f"{function.value}({expression.text}) takes numbers: {error}") from error

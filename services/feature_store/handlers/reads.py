@@ -61,8 +61,7 @@ class OnlineReads:
             keys: dict[Lookup, Sequence[str]] = {}
             places: dict[Lookup, np.ndarray] = {}
             for lookup in plan.joined:
-                assert lookup.through is not None
-                wanted = join_keys(judged[lookup.through].column(lookup.through_column))
+                wanted = join_keys(lookup, judged)
                 # Many entities share one origin or carrier: each is read once.
                 index = {key: i for i, key in enumerate(dict.fromkeys(k for k in wanted if k is not None))}
                 keys[lookup] = list(index)

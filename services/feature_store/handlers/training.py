@@ -104,8 +104,8 @@ class Historian:
 
         async def look_up(lookup: Lookup) -> None:
             keys: Sequence[str | None] = moments.entities
-            if lookup.through is not None:
-                keys = join_keys(judged[lookup.through].column(lookup.through_column))
+            if lookup.carriers:
+                keys = join_keys(lookup, judged)
             async with turns:
                 events = await self._events(feed, lookup.view, keys, moments, few=few)
                 reading = await reader.read(lookup.view, list(keys), moments.moment_us, events, moments.as_happened)
@@ -126,7 +126,7 @@ class Historian:
             from_us=-FOREVER_US if unbounded else int(moments.moment_us.min()) - lookback_us,
             to_us=int(moments.moment_us.max()) if len(moments.moment_us) else 0,
             visible_to_us=moments.as_of_us or FOREVER_US,
-            entity_field=view.view.entity,
+            entity_fields=view.view.entity_fields,
             entities=tuple(sorted({key for key in keys if key is not None})) if few else None,
         )
         return await self._store.read(source.table, sorted(view.fields), span)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 import pytest
+from millrace.definitions.keys import composite_key
 from millrace.stores.clickhouse import ClickHouse
 
 from services.feature_store.adapters.history_clickhouse import ClickHouseHistory
@@ -83,10 +84,30 @@ async def test_ranges_and_keys_select(history):
     some = await history.read(place, ["key"], Range(80, 95, 110))
     assert some["_event_us"].to_pylist() == list(range(90, 95))
     for field, keys in (("key", ("k3", "k9")), ("count", ("3", "9")), ("size", ("4.5", "13.5"))):
-        found = await history.read(place, [field], replace(EVERYTHING, entity_field=field, entities=keys))
+        found = await history.read(place, [field], replace(EVERYTHING, entity_fields=(field,), entities=keys))
         assert sorted(found["_offset"].to_pylist()) == [3, 9]
-    none = await history.read(place, ["key"], replace(EVERYTHING, entity_field="key", entities=()))
+    none = await history.read(place, ["key"], replace(EVERYTHING, entity_fields=("key",), entities=()))
     assert none.num_rows == 0
+
+
+async def test_composite_keys_are_those_of_the_definitions(history):
+    """Whatever stands in the parts: the engine writes the same key as `composite_key`."""
+    place = table()
+    await history.ensure(place)
+    texts = ["a", "a|b", "a\\", "|", "\\|", "", "ü'x"]
+    base = rows(FIELDS, *range(len(texts))).to_pylist()
+    await history.insert(
+        place,
+        pa.Table.from_pylist(
+            [row | {"key": text, "count": n} for n, (row, text) in enumerate(zip(base, texts, strict=True))],
+            schema=history_schema(FIELDS),
+        ),
+    )
+    for n, text in enumerate(texts):
+        key = composite_key([text, n])
+        asked = replace(EVERYTHING, entity_fields=("key", "count"), entities=(key,))
+        found = await history.read(place, ["key", "count"], asked)
+        assert [(r["key"], r["count"]) for r in found.to_pylist()] == [(text, n)]
 
 
 async def test_a_new_contract_takes_over_what_was_known(history):

@@ -28,15 +28,19 @@ def window(events: Sequence[Event], entity: int, at_us: int, window_us: int, hop
     return [e for e in known(events, entity, at_us, as_happened) if e.event_us >= begin]
 
 
-def aggregate(function: str, events: Sequence[Event], *, whole_events: bool = False) -> float:
-    """One aggregate over events in order; NaN: no value."""
+def aggregate(function: str, events: Sequence[Event], *, argument: float = 0.0, whole_events: bool = False) -> float:
+    """One aggregate over events in order; NaN: no value. `last_k` gives the k-th newest."""
     values = [e.value for e in events if e.value is not None]
     if function == "count":
         return len(events) if whole_events else len(values)
     if function == "distinct":
         return len(set(values))
+    if function == "last_k":
+        return values[-int(argument)] if len(values) >= argument else math.nan
     if not values:
         return math.nan
+    if function == "quantile":
+        return sorted(values)[math.floor(argument * (len(values) - 1))]
     mean = math.fsum(values) / len(values)
     return {
         "sum": math.fsum(values),
@@ -44,5 +48,6 @@ def aggregate(function: str, events: Sequence[Event], *, whole_events: bool = Fa
         "std": math.sqrt(math.fsum((v - mean) ** 2 for v in values) / len(values)),
         "min": min(values),
         "max": max(values),
+        "first": values[0],
         "last": values[-1],
     }[function]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from millrace.definitions import DefinitionErrors, load_text
+from millrace.definitions.canonical import from_canonical_json, to_canonical_json
 from millrace.definitions.model import Clock, FieldType, Pii
 
 ROOT = Path(__file__).parents[3]
@@ -101,6 +102,19 @@ def test_a_view_joined_twice_gets_a_prefix():
     assert "spot.mean_1h is there already" in error and "`as`" in error
 
 
+def test_an_argument_follows_the_last_comma_and_composite_entities_join_field_by_field():
+    text = SMALL.replace("mean: mean(value)", "high: 'quantile(max(value, 1), 0.95)', recent: 'last_k(value, 3)'")
+    text = text.replace("entity: place", "entity: [place, id]").replace("latest: [place]", "latest: [place, id]")
+    text = text.replace("through: plan.place}", "through: [plan.place, plan.id]}")
+    project = load_text(text)
+    high, recent, *_ = project.view("spot").aggregates
+    assert (high.expression, high.argument, recent.argument) == ("max(value, 1)", 0.95, 3.0)
+    assert project.view("spot").columns[:4] == ("high_1h", "high_3h", "recent_1_1h", "recent_1_3h")
+    assert project.view("spot").entity_fields == ("place", "id")
+    assert project.model.inputs[-1].carriers == ("plan.place", "plan.id")
+    assert from_canonical_json(to_canonical_json(project)) == project
+
+
 def test_all_errors_come_at_once_in_the_order_of_their_lines():
     broken = (
         SMALL.replace("project: small", "project: Small.x")
@@ -124,6 +138,15 @@ CASES = [
     ("mean(value)", "mean(place)", "mean() takes a number, not a string"),
     ("mean(value)", "mean(valu)", "there is no field valu (did you mean value?)"),
     ("mean(value)", "mean()", "mean() needs an expression"),
+    ("mean(value)", "quantile(value)", "quantile() needs a number after its expression"),
+    ("mean(value)", "'quantile(value, 1.5)'", "a quantile lies between 0 and 1, not at 1.5"),
+    ("mean(value)", "'quantile(place, 0.5)'", "quantile() takes a number, not a string"),
+    ("mean(value)", "'last_k(value, 0.5)'", "a whole number from 1 to 16, not 0.5"),
+    ("mean(value)", "'last_k(value, 99)'", "a whole number from 1 to 16, not 99"),
+    ("mean: mean(value)", "mean: 'last_k(value, 2)', mean_2: sum(value)", "two aggregates make a column mean_2"),
+    ("entity: place", "entity: [place, nowhere]", "there is no field nowhere"),
+    ("entity: place", "entity: [place, id]", "through needs 2 columns, not 1"),
+    ("through: plan.place}", "through: [plan.place, plan.hour]}", "through needs 1 columns, not 2"),
     ("mean(value)", "mean(value +)", "cannot be read"),
     ("source: facts\n", "source: fakts\n", "there is no source fakts (did you mean facts?)"),
     ("plan@1:", "plan:", "name@version, such as plan@1"),

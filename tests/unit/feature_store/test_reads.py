@@ -58,7 +58,7 @@ async def test_values_status_and_age(redis_client):
     ages = {f.name: c.age_us.tolist() for f, c in zip(answer.plan.features, answer.cells, strict=True)}
     assert ages["order.customer"] == [HOUR_US, -1, HOUR_US, -1]
     assert ages["habits.payments_1h"][0] == 30 * MINUTE_US
-    assert answer.as_of_us == {"order@1": at_us, "habits@1": at_us}
+    assert answer.as_of_us == {"order@1": at_us, "habits@1": at_us, "channel_habits@1": at_us}
 
 
 async def test_values_fall_as_time_passes_without_an_event(redis_client):
@@ -149,7 +149,7 @@ async def test_many_entities_share_one_joined_row(redis_client):
         counting = OnlineReads(CountingStore(world.online, asked), world.store.feeds, world.store.progress)
         answer = await counting.read("shop", [f"o{n}" for n in range(40)], (), 0, 1.0)
     assert values(answer)["habits.payments_3h"] == [1] * 40
-    assert asked == [80, 2]  # 40 orders and one customer, in two partitions
+    assert asked == [80, 10]  # 40 orders; one customer and his four channels, in two partitions
 
 
 class CountingStore:
@@ -183,7 +183,7 @@ async def test_the_door(redis_client):
             missing = reply.rows[1].values[0]
             assert (missing.status, missing.age_us) == (service_pb2.MISSING, -1)
             assert not missing.HasField("value")
-            assert dict(reply.as_of_us) == {"order@1": at_us, "habits@1": at_us}
+            assert dict(reply.as_of_us) == {"order@1": at_us, "habits@1": at_us, "channel_habits@1": at_us}
             request.not_before_us = at_us + HOUR_US
             with pytest.raises(grpc.aio.AioRpcError) as late:
                 await stub.GetOnline(request, timeout=0.2)

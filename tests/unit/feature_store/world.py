@@ -45,6 +45,7 @@ sources:
       customer: {type: string}
       amount: {type: number}
       express: {type: boolean}
+      channel: {type: string}
     lateness: 1h
   payments:
     event_type: shop.payment.made
@@ -65,7 +66,7 @@ features:
   order@1:
     source: orders
     entity: order_id
-    latest: [customer, amount, express]
+    latest: [customer, amount, express, channel]
     derive:
       hour: hour(placed_at)
     ttl: 2d
@@ -83,8 +84,17 @@ features:
       delay_std: std(delay)
       delay_max: max(delay)
       delay_last: last(delay)
+      delay_first: first(delay)
+      recent: last_k(delay, 2)
+      delay_p75: quantile(delay, 0.75)
       channels: distinct(channel)
     ttl: 5h
+  channel_habits@1:
+    source: payments
+    entity: [customer, channel]
+    hop: 10m
+    windows: [3h]
+    aggregates: {payments: count(), delay_mean: mean(delay)}
 label:
   source: payments
   key: order_id
@@ -101,6 +111,7 @@ model:
     - order.express
     - order.hour
     - {view: habits, through: order.customer}
+    - {view: channel_habits, through: [order.customer, order.channel]}
   baselines: [constant]
 training:
   triggers: {new_labels: 100}
@@ -138,6 +149,7 @@ def heartbeat(topic: str, partition: int, visible_us: int) -> Message:
 def order(number: int, at_us: int, *, customer: str | None = "ann", amount: float | None = 9.5, **where) -> Message:
     """An order, visible a second after it was placed."""
     row = {"order_id": f"o{number}", "placed_at": at_us, "customer": customer, "amount": amount, "express": True}
+    row["channel"] = f"c{number % 4}" if number % 5 else None
     return event("data.shop.orders", f"order-{number}", row, at_us, at_us + 1_000_000, **where)
 
 
