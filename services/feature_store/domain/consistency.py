@@ -104,10 +104,8 @@ def is_sampled(project: str, entity: str, share: float) -> bool:
 
 def lookup_name(lookup: Lookup) -> str:
     """`view@version`, and for a join `view@version<carrier.column`: the same in every process."""
-    if lookup.through is None:
-        return lookup.view.id
-    carrier = lookup.through.view
-    return f"{lookup.view.id}<{carrier.view.name}.{carrier.view.columns[lookup.through_column]}"
+    through = [f"{carrier.view.view.name}.{carrier.view.view.columns[place]}" for carrier, place in lookup.carriers]
+    return f"{lookup.view.id}<{','.join(through)}" if through else lookup.view.id
 
 
 def difference(online: Cell, offline: Cell) -> float:

@@ -63,7 +63,7 @@ class Recomputation:
             from_us=-FOREVER_US,
             to_us=until_us,
             visible_to_us=until_us,
-            entity_field=view.view.entity,
+            entity_fields=view.view.entity_fields,
             entities=tuple(sorted({key for key in keys if key is not None})),
         )
         return await self._history.read(feed.source_of(view).table, sorted(view.fields), span)
@@ -76,8 +76,8 @@ async def _worked_out(plan: InputsPlan, reads: Sequence[SampledRead], look_up: L
     judged: dict[Lookup, Judged] = {}
     for lookup in (*plan.direct, *plan.joined):
         keys: Sequence[str | None] = [read.entity for read in reads]
-        if lookup.through is not None:
-            keys = join_keys(judged[lookup.through].column(lookup.through_column))
+        if lookup.carriers:
+            keys = join_keys(lookup, judged)
         places = np.array([-1 if key is None else i for i, key in enumerate(keys)], dtype=np.int64)
         judged[lookup] = (await look_up(lookup, keys)).at(places)
     columns = assemble(plan, judged)

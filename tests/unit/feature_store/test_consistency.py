@@ -31,7 +31,8 @@ PRESENT, MISSING, EXPIRED = Status.PRESENT, Status.MISSING, Status.EXPIRED
 ALL = {"consistency_share": 1.0, "consistency_reads_per_s": 1e6, "consistency_settle_s": 0.0}
 CUSTOMERS = ("ann", "bob", "cyd")
 ORDERS = 12
-SLICES = 24
+SLICES = 16
+DAY_US = 24 * HOUR_US
 
 
 async def shuffled_slices(world: World, seeded: random.Random, *, even: bool) -> int:
@@ -80,7 +81,7 @@ def bad(world: World) -> set[str]:
     return {finding.feature for finding in world.reads.findings() if finding.outcome in BAD}
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 async def test_reads_at_even_times_equal_history(redis_client, seed):
     world = await make(redis_client, **ALL)
     async with running(world):
@@ -93,7 +94,7 @@ async def test_reads_at_even_times_equal_history(redis_client, seed):
     assert present > found.total() / 2
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 async def test_what_a_partition_was_ahead_with_is_explained_by_its_position(redis_client, seed):
     """Read while one partition is ahead of another, an answer need not be history's; it is what had been applied."""
     world = await make(redis_client, **ALL)
@@ -133,7 +134,7 @@ async def tasks(*runs):
                 await task
 
 
-ALTERED = [f"habits.delay_{name}" for name in ("sum", "mean", "std", "max", "last")] + ["order.hour"]
+ALTERED = [f"habits.delay_{name}" for name in ("sum", "mean", "std", "max", "first", "last")] + ["order.hour"]
 
 
 @pytest.mark.parametrize("feature", ALTERED)
@@ -159,24 +160,26 @@ async def test_a_transform_altered_by_one_percent_online_is_caught(redis_client,
     assert max(t.largest_difference for t in report.tallies) == pytest.approx(0.01 / 1.01, rel=1e-6)
 
 
-async def test_a_view_that_answers_nothing_is_missing_and_one_that_makes_things_up_is_extra(redis_client):
+@pytest.mark.parametrize(
+    ("ttl_us", "later_us", "outcome", "said"),
+    [(HOUR_US, 2 * HOUR_US, Outcome.MISSING, EXPIRED), (90 * DAY_US, 3 * DAY_US, Outcome.EXTRA, PRESENT)],
+)
+async def test_a_value_on_one_side_alone_is_missing_or_extra(redis_client, ttl_us, later_us, outcome, said):
+    """The process that serves has another TTL than is declared, two days."""
     reads = ListReads()
     honest = await make(redis_client, reads=reads, **ALL)
     serving = await make(redis_client, bus=honest.bus, history=honest.history, reads=reads, **ALL)
-    [orders, habits] = serving.project.views
-    deaf = replace(habits, where="delay != null and delay > 100")
-    await serving.learn(replace(serving.project, views=(replace(orders, ttl_us=HOUR_US), deaf)), 1)
+    views = [replace(v, ttl_us=ttl_us) if v.name == "order" else v for v in serving.project.views]
+    await serving.learn(replace(serving.project, views=tuple(views)), 1)
+    at_us = START_US + later_us
     async with tasks(serving.store.consumers.run_online, honest.store.writer.run, honest.store.consumers.history.run):
-        await serving.publish(order(1, START_US), payment(1, START_US, 3.0), until_us=START_US + 2 * HOUR_US)
-        await serving.store.reads.read("shop", ["o1"], ("order.amount", "order.customer"), START_US + 2 * HOUR_US, 9.0)
-        await until(lambda: honest.history_has(START_US + 2 * HOUR_US))
+        await serving.publish(order(1, START_US), until_us=at_us)
+        await serving.store.reads.read("shop", ["o1"], ("order.amount", "order.customer"), at_us, 9.0)
+        await until(lambda: honest.history_has(at_us))
         await serving.store.sampler.flush()
         await checked(honest)
-    assert {f.feature: f.outcome for f in reads.findings()} == {
-        "order.amount": Outcome.MISSING,
-        "order.customer": Outcome.MISSING,
-    }
-    assert [f.online.status for f in reads.findings()] == [EXPIRED, EXPIRED]
+    assert {f.feature: f.outcome for f in reads.findings()} == {"order.amount": outcome, "order.customer": outcome}
+    assert [f.online.status for f in reads.findings()] == [said, said]
 
 
 async def test_nothing_is_said_before_history_holds_it(redis_client):
