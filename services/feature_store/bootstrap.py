@@ -158,7 +158,12 @@ def build(settings: Settings | None = None) -> RoomProcess:
     known = settings or Settings()
     if not known.labeling_address:
         raise ConfigurationError("MILLRACE_LABELING_ADDRESS is not set: training sets get their labels from labeling")
-    bus = KafkaBus(known.kafka_bootstrap, f"millrace-{ROOM}", known.kafka_security)
+    bus = KafkaBus(
+        known.kafka_bootstrap,
+        f"millrace-{ROOM}",
+        known.kafka_security,
+        session_timeout_ms=known.kafka_session_timeout_ms,
+    )
     redis = connect(known.redis_url)
     clickhouse = ClickHouse(known.clickhouse_url, database=ROOM)
     labeling = channel(known.labeling_address, known)
