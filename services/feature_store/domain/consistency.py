@@ -11,15 +11,16 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any
 
-from millrace.definitions.model import Aggregation, View, format_duration
+from millrace.definitions.model import View
 
 from services.feature_store.domain.inputs import Feature, Lookup
 from services.feature_store.domain.values import Position, Status
 
 TOLERANCE = 1e-9  # of the larger of the two; whole numbers must be equal
-SPREAD_TOLERANCE = 3e-8  # of the values' magnitude, for a standard deviation: rounding is under a square root there
+ROUNDING = 1e-11  # of the magnitudes that went in: what the order of the terms may change
 
 
 class Outcome(IntEnum):
@@ -128,27 +129,24 @@ def is_same(online: Cell, offline: Cell, slack: float = 0.0) -> bool:
 
 
 def slacks(features: Sequence[Feature], cells: Sequence[Cell]) -> list[float]:
-    """How far a number of each feature may be off where terms cancel: by the magnitudes within its own lookup.
+    """How far an aggregate may be off where terms cancel: by the magnitudes that its view says of the same expression.
 
-    A sum that is nothing, and a deviation of equal values (the square root of what rounding left), keep no digit of
-    their own to compare.
+    A sum that is nothing, and a deviation of equal values, keep no digit of their own to compare.
     """
-    scales: dict[Lookup, float] = {}
-    for feature, cell in zip(features, cells, strict=True):
+    scales: dict[tuple[Lookup, str | None], float] = {}
+    places = [(feature.lookup, _expressions(feature.lookup.view.view)[feature.column]) for feature in features]
+    for place, cell in zip(places, cells, strict=True):
         size = abs(cell.value) if isinstance(cell.value, float) else 0.0
-        scales[feature.lookup] = max(size, scales.get(feature.lookup, 0.0))
-    found = []
-    for feature in features:
-        view = feature.lookup.view.view
-        share = SPREAD_TOLERANCE if view.columns[feature.column] in _spreads(view) else TOLERANCE
-        found.append(share * scales[feature.lookup] if view.is_windowed else 0.0)
-    return found
+        scales[place] = max(size, scales.get(place, 0.0))
+    return [0.0 if text is None else ROUNDING * max(scales[lookup, text], 0.1) for lookup, text in places]
 
 
-def _spreads(view: View) -> set[str]:
-    """The columns that are standard deviations."""
-    found = (a.name for a in view.aggregates if a.function is Aggregation.STD)
-    return {f"{name}_{format_duration(w)}" for name in found for w in view.windows_us}
+@lru_cache(maxsize=1_000)
+def _expressions(view: View) -> tuple[str | None, ...]:
+    """What each column of a view is an aggregate of; None where it is none."""
+    if not view.is_windowed:
+        return (None,) * len(view.columns)
+    return tuple(a.expression for a in view.aggregates for _ in a.outputs for _ in view.windows_us)
 
 
 def outcome_of(online: Cell, offline: Cell, slack: float = 0.0) -> Outcome:
