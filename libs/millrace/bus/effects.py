@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec import structs
 
 from millrace.bus.errors import MalformedEvent
 from millrace.bus.events import (
@@ -100,7 +102,7 @@ def handed_back(batch: Batch, room: str) -> list[Batch]:
     for record in batch.records:
         topic = record.header(RETRY_TOPIC_HEADER)
         kept = tuple((name, value) for name, value in record.headers if name != RETRY_TOPIC_HEADER)
-        restored = replace(record, topic=topic or retry, headers=kept, via=retry, _event=[])
+        restored = structs.replace(record, topic=topic or retry, headers=kept, via=retry, _event=[])
         if runs and runs[-1][0].topic == restored.topic:
             runs[-1].append(restored)
         else:

@@ -98,14 +98,17 @@ def to_batches(polled: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> lis
 
 
 def _to_record(record: ConsumerRecord) -> Record:
+    headers = record.headers
+    if None in [value for _, value in headers]:
+        headers = tuple((name, value or b"") for name, value in headers)
     return Record(
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        key=record.key,
-        headers=tuple((name, value or b"") for name, value in record.headers),
-        data=record.value or b"",
-        timestamp_ms=record.timestamp,
+        record.topic,
+        record.partition,
+        record.offset,
+        record.key,
+        headers,
+        record.value or b"",
+        record.timestamp,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypedDict
 import msgspec
 import numpy as np
 from millrace.bus.errors import MalformedEvent
-from millrace.bus.events import Batch, parse_time
+from millrace.bus.events import Batch, Record, parse_time
 from millrace.definitions.model import FieldType, Source
 
 from services.feature_store.domain.online import Decoded, Events
@@ -27,6 +27,10 @@ _TYPES: dict[FieldType, Any] = {
 }
 
 
+# OverflowError: a number beyond 64 bits.
+_UNREADABLE = (msgspec.MsgspecError, MalformedEvent, ValueError, KeyError, TypeError, OverflowError)
+
+
 class _Heartbeat(msgspec.Struct):
     visible_us: int
 
@@ -43,41 +47,62 @@ class RecordReader:
 
     def decode(self, batch: Batch, reject: Reject) -> Decoded:
         """As `Reader.decode`."""
-        rows: list[Row] = []
-        ids: list[str] = []
-        numbers: list[tuple[int, int, int]] = []
         heartbeat_us = 0
+        records: list[Record] = []
+        headers: list[dict[str, bytes]] = []
         for record in batch.records:
-            headers = dict(record.headers)
-            try:
-                if headers.get("ce_type") == HEARTBEAT_TYPE:
-                    heartbeat_us = max(heartbeat_us, self._heartbeats.decode(record.data).visible_us)
-                    continue
-                row = self._row(record.data)
-                visible_us = int(headers["visible_us"])
-                event_us = int(headers["event_us"]) if "event_us" in headers else int(row[self.source.event_time])
-                if not max(abs(event_us), abs(visible_us)) < _MOST_US:
-                    raise ValueError(f"event time {event_us} or visible time {visible_us} is out of all bounds")
-                ids.append(headers["ce_id"].decode())
-            except (msgspec.MsgspecError, MalformedEvent, ValueError, KeyError, TypeError) as error:
-                reject(record, "BadRecord", _reason(error))
+            named = dict(record.headers)
+            if named.get("ce_type") != HEARTBEAT_TYPE:
+                records.append(record)
+                headers.append(named)
                 continue
-            rows.append(row)
-            numbers.append((event_us, visible_us, record.offset))
-        columns = np.array(numbers, dtype=np.int64).reshape(-1, 3)
+            try:
+                heartbeat_us = max(heartbeat_us, self._heartbeats.decode(record.data).visible_us)
+            except msgspec.MsgspecError as error:
+                reject(record, "BadRecord", str(error))
+        try:
+            events = self._events(records, headers)
+        except _UNREADABLE:
+            events = self._readable(records, headers, reject)
         # A record handed back has the offsets of another topic: it gets a partition number that no partition has.
-        partition = MOST_PARTITIONS - 1 if batch.via else batch.partition
-        events = Events(rows, ids, columns[:, 0], columns[:, 1], columns[:, 2], partition)
+        events.partition = MOST_PARTITIONS - 1 if batch.via else batch.partition
         label = RETRIED if batch.via else str(batch.partition)
         return Decoded(events, heartbeat_us, batch.last_offset, label, batch.via)
 
-    def _row(self, data: bytes) -> dict[str, Any]:
-        row: dict[str, Any] = self._decoder.decode(data)
+    def _readable(self, records: list[Record], headers: list[dict[str, bytes]], reject: Reject) -> Events:
+        """The events that can be read, one by one; the others go to `reject`."""
+        good = []
+        for place, record in enumerate(records):
+            try:
+                self._events([record], [headers[place]])
+                good.append(place)
+            except _UNREADABLE as error:
+                reject(record, "BadRecord", _reason(error))
+        return self._events([records[place] for place in good], [headers[place] for place in good])
+
+    def _events(self, records: list[Record], headers: list[dict[str, bytes]]) -> Events:
+        """All of the records, decoded in one go; raises one of _UNREADABLE when one of them cannot be read."""
+        rows = self._rows(records)
+        count = len(records)
+        visible_us = np.fromiter((int(h["visible_us"]) for h in headers), np.int64, count)
+        event_us = np.fromiter(map(self._event_us, headers, rows), np.int64, count)
+        if count and max(np.abs(event_us).max(), np.abs(visible_us).max()) >= _MOST_US:
+            raise ValueError("the event time or the visible time is out of all bounds")
+        ids = [h["ce_id"].decode() for h in headers]
+        offsets = np.fromiter((record.offset for record in records), np.int64, count)
+        return Events(rows, ids, event_us, visible_us, offsets, 0)
+
+    def _event_us(self, headers: dict[str, bytes], row: Row) -> int:
+        return int(headers["event_us"] if "event_us" in headers else row[self.source.event_time])
+
+    def _rows(self, records: list[Record]) -> list[Row]:
+        rows = [self._decoder.decode(record.data) for record in records]
         for name in self._timestamps:
-            value = row.get(name)
-            if isinstance(value, str):
-                row[name] = parse_time(value)
-        return row
+            for row in rows:
+                value = row.get(name)
+                if type(value) is str:
+                    row[name] = parse_time(value)
+        return rows
 
 
 def _reason(error: Exception) -> str:

@@ -10,7 +10,7 @@ from millrace.aggregates import Latest, Lifted, merge_rows, pack_latest, unpack_
 from services.feature_store.domain.views import CompiledView, Row, Selection, sequence
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Events:
     """Decoded events of one partition in the order of their offsets; int64 arrays as long as `rows`."""
 

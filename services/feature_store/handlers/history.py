@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
+import numpy as np
+import pandas  # noqa: F401  pyarrow imports it with its first array: a second in which nobody would get an answer
 import pyarrow as pa
 from millrace.bus.backoff import Backoff
 from millrace.bus.effects import Effects
@@ -223,14 +225,15 @@ class HistoryEvents:
 
 def arrow_rows(table: Table, batches: Sequence[Decoded]) -> pa.Table:
     """The batches as rows of the table."""
-    rows = [row for batch in batches for row in batch.events.rows]
-    columns: list[list[object]] = [
-        [v for b in batches for v in b.events.event_us.tolist()],
-        [v for b in batches for v in b.events.visible_us.tolist()],
-        [b.events.partition for b in batches for _ in b.events.rows],
-        [v for b in batches for v in b.events.offsets.tolist()],
-        [v for b in batches for v in b.events.ids],
-        [b.via for b in batches for _ in b.events.rows],
+    events = [batch.events for batch in batches]
+    rows = [row for one in events for row in one.rows]
+    columns: list[object] = [
+        np.concatenate([one.event_us for one in events]),
+        np.concatenate([one.visible_us for one in events]),
+        np.concatenate([np.full(len(one), one.partition) for one in events]),
+        np.concatenate([one.offsets for one in events]),
+        [identity for one in events for identity in one.ids],
+        np.repeat([batch.via for batch in batches], [len(one) for one in events]),
     ]
     columns += [[row.get(name) for row in rows] for name, _ in table.fields]
     schema = history_schema(table.fields)

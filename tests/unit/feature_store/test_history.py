@@ -9,6 +9,7 @@ from millrace.bus.effects import Effects
 from millrace.bus.events import Batch
 from millrace.definitions.model import Field, FieldType
 from millrace.runtime.errors import Unavailable
+from msgspec import structs
 
 from tests.support.poll import until
 from tests.unit.feature_store.world import HOUR_US, MINUTE_US, START_US, ListHistory, make, payment, running
@@ -142,7 +143,7 @@ async def test_another_contract_is_another_table(redis_client):
 def handed_back_batch(world, number: int) -> Batch:
     """A record that comes again by the retry topic, as the worker hands it on."""
     batch = world.batch(PAYMENTS, 0).cut(number, number + 1)
-    records = tuple(replace(record, via="retry.feature_store") for record in batch.records)
+    records = tuple(structs.replace(record, via="retry.feature_store") for record in batch.records)
     return Batch(PAYMENTS, 0, records, via="retry.feature_store")
 
 

@@ -158,10 +158,10 @@ async def test_a_body_that_is_no_object_and_a_record_without_a_time_are_refused(
     logs = Logs()
     logs.append([good])
     (record,) = logs.partitions[ORDERS, 0]
-    from dataclasses import replace
+    from msgspec import structs
 
-    headless = replace(record, headers=tuple(h for h in record.headers if h[0] != "visible_us"), _event=[])
-    for broken in (replace(record, data=b"[1]", _event=[]), headless):
+    headless = structs.replace(record, headers=tuple(h for h in record.headers if h[0] != "visible_us"), _event=[])
+    for broken in (structs.replace(record, data=b"[1]", _event=[]), headless):
         with pytest.raises(BadRecord):
             await bench.handler.handle(Batch(ORDERS, 0, (broken,)), effects())
 

@@ -26,6 +26,7 @@ from millrace.definitions.model import (
     Training,
 )
 from millrace.wire.labeling.v1 import events_pb2
+from msgspec import structs
 
 from services.labeling.domain.reading import Reading, reading_of
 from services.labeling.handlers.messages import CLOCK_TYPE, DATA_CLOCK_TYPE
@@ -146,4 +147,4 @@ def labels_in(messages: Iterable[Event]) -> list[events_pb2.Label]:
 def handed_back(batch: Batch) -> Batch:
     """The batch as it comes through the retry topic."""
     via = "retry.labeling"
-    return replace(batch, via=via, records=tuple(replace(r, via=via) for r in batch.records))
+    return replace(batch, via=via, records=tuple(structs.replace(r, via=via) for r in batch.records))
