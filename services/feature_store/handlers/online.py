@@ -147,7 +147,7 @@ class OnlineFeatures:
         chosen = job.chosen if fresh is decoded.events else job.view.select(fresh.rows)
         moved = self._moved(position or NOTHING, decoded, fresh)
         old = {entity: found[job.place, entity] for entity in job.entities}
-        rows = new_rows(job.view, fresh, chosen, old, moved.visible_us)
+        rows = new_rows(job.view, fresh, chosen, old)
         if decoded.label == RETRIED:
             rows |= {_SEEN + i: b"1" for i in fresh.ids}
         return Write(job.place, position, moved, rows)

@@ -112,7 +112,7 @@ def from_rows(view, rows, keys, at_us):
         events = Events([r.values for r in mine], [str(r.offset) for r in mine], *columns, partition)
         chosen = view.select(events.rows)
         held: dict[str, bytes | None] = dict.fromkeys(chosen.entities)
-        held |= new_rows(view, events, chosen, held, at_us)
+        held |= new_rows(view, events, chosen, held)
         packed.append(held)
     return judge(view, read_rows(view, [[held.get(key) for held in packed] for key in keys], at_us))
 
