@@ -81,7 +81,7 @@ async def keep_publishing(workers: Workers, seeded: random.Random) -> None:
     """A little every tenth of a second; what is being published is finished first."""
     while True:
         await asyncio.shield(workers.publish(seeded))
-        await until_passed(0.1)
+        await until_passed(0.15)
 
 
 async def inflict(workers: Workers, fault: Fault, seeded: random.Random) -> str:

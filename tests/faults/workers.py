@@ -2,20 +2,19 @@
 
 import asyncio
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import grpc
+import psutil
 from millrace.bus.events import Event, Message, derive_id, new_id
 from millrace.bus.kafka import KafkaBus
 from millrace.bus.topics import data_topic
@@ -100,11 +99,12 @@ class Workers:
         self.topic = data_topic(self.project.name, "purchases")
         self.published = Published()
         self._home = home
-        self._children: dict[int, subprocess.Popen] = {}
+        self._children: dict[int, psutil.Process] = {}
         self._bus = KafkaBus(stack.addresses.kafka, "counting")
 
     async def start(self) -> None:
         """Topics, definition, processes."""
+        self._nursery = start_nursery()
         table = partitioned(PARTITIONS)
         await self._bus.ensure_topics([*table.static(), *table.for_project(self.project.name, ["purchases"])])
         body = DefinitionPublished(
@@ -122,23 +122,25 @@ class Workers:
     async def stop(self) -> None:
         """Ends every process."""
         for child in self._children.values():
-            if child.poll() is None:
-                child.send_signal(signal.SIGCONT)
+            with suppress(psutil.NoSuchProcess):
+                child.resume()
                 child.terminate()
         for child in self._children.values():
-            await asyncio.to_thread(child.wait, 60)
+            await self._gone(child)
+        self._nursery.stdin.close()
+        await asyncio.to_thread(self._nursery.wait, 60)
         await self._bus.stop()
 
     def pids(self) -> dict[int, int]:
         """Number to process of the workers that live."""
-        return {number: child.pid for number, child in self._children.items() if child.poll() is None}
+        return {number: child.pid for number, child in self._children.items() if child.is_running()}
 
     def spawn(self, number: int) -> None:
         """Start a worker, with a folder and ports of its own."""
         home = self._home / f"worker{number}"
         home.mkdir(exist_ok=True)
         self._run_file(number).unlink(missing_ok=True)
-        env = os.environ | {
+        env = {
             "MILLRACE_KAFKA_BOOTSTRAP": self.stack.addresses.kafka,
             "MILLRACE_REDIS_URL": f"redis://127.0.0.1:{self.proxies['redis'].port}/0",
             "MILLRACE_CLICKHOUSE_URL": f"http://127.0.0.1:{self.proxies['clickhouse'].port}",
@@ -147,20 +149,22 @@ class Workers:
             "MILLRACE_FEATURE_STORE_CONSISTENCY_SHARE": "0",
             "MILLRACE_KAFKA_SESSION_TIMEOUT_MS": str(SESSION_MS),
         }
-        with (home / "log").open("ab") as log:
-            command = [sys.executable, "-m", "services.feature_store"]
-            self._children[number] = subprocess.Popen(command, env=env, stderr=log)
+        self._nursery.stdin.write(json.dumps({"env": env, "log": str(home / "log")}) + "\n")
+        self._nursery.stdin.flush()
+        self._children[number] = psutil.Process(int(self._nursery.stdout.readline()))
 
     async def ended(self, pid: int) -> None:
         """Until the process has ended; then it is started again. Another may be doing that already."""
-        found = [number for number, child in self._children.items() if child.pid == pid]
-        for number in found:
-            child = self._children[number]
-            await asyncio.to_thread(child.wait, 60)
-            if self._children[number] is child:
-                self.spawn(number)
+        for number, child in list(self._children.items()):
+            if child.pid == pid:
+                await self._gone(child)
+                if self._children[number] is child:
+                    self.spawn(number)
 
-    async def publish(self, seeded: random.Random, records: int = 60) -> None:
+    async def _gone(self, child: psutil.Process) -> None:
+        await until(lambda: not child.is_running(), 90, what=f"process {child.pid} has ended")
+
+    async def publish(self, seeded: random.Random, records: int = 20) -> None:
         """Records of all kinds into every partition: on time, late, unreadable; then the clock moves."""
         said, messages = self.published, []
         visible = sorted(said.now_us + seeded.randrange(1, MINUTE_US) for _ in range(records))
@@ -206,9 +210,9 @@ class Workers:
 
     def _nobody_died(self) -> None:
         for number, child in self._children.items():
-            if child.poll() is not None:
+            if not child.is_running():
                 log = (self._home / f"worker{number}" / "log").read_text()[-1500:]
-                raise RuntimeError(f"worker {number} ended by itself with {child.returncode}: {log}")
+                raise RuntimeError(f"worker {number} ended by itself: {log}")
 
     async def check(self) -> dict[str, int]:
         """Counts everything against what was published; asserts name what was lost or doubled."""
@@ -286,6 +290,12 @@ class Workers:
 
     def _address(self, number: int) -> str:
         return json.loads(self._run_file(number).read_text())["grpc"]
+
+
+def start_nursery() -> subprocess.Popen[str]:
+    """Where workers are forked from; its imports run meanwhile."""
+    command = [sys.executable, "-m", "tests.faults.nursery"]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def _assert_equal(wanted: set[str], found: set[str], what: str) -> None:
