@@ -128,6 +128,13 @@ def is_same(online: Cell, offline: Cell, slack: float = 0.0) -> bool:
     return a == b
 
 
+def within(cell: Cell, lookback_us: int) -> Cell:
+    """A cell as far as history is looked at (0: all of it): what was heard before that is as good as never heard."""
+    if not lookback_us or cell.age_us <= lookback_us:
+        return cell
+    return Cell(cell.value, Status.MISSING if cell.status == Status.EXPIRED else cell.status, -1)
+
+
 def slacks(features: Sequence[Feature], cells: Sequence[Cell]) -> list[float]:
     """How far an aggregate may be off where terms cancel: by the magnitudes that its view says of the same expression.
 

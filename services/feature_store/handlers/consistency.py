@@ -30,6 +30,7 @@ from services.feature_store.domain.consistency import (
     lookup_name,
     outcome_of,
     slacks,
+    within,
 )
 from services.feature_store.domain.inputs import InputsPlan
 from services.feature_store.errors import UnknownFeature, UnknownProject
@@ -135,12 +136,13 @@ class ConsistencyChecker:
         whole = [read for read in reads if set(read.standings) == names]
         found = self._passed_over(gone, "its views are no longer declared", now_us, at_once=True)
         by_time = await self._recomputation.as_known(feed, plan, whole)
-        odd = [i for i, read in enumerate(whole) if not _all_same(plan, read, by_time[i])]
+        first = [findings_of(plan, read, by_time[i], None) for i, read in enumerate(whole)]
+        odd = [i for i, findings in enumerate(first) if any(f.outcome is not Outcome.EQUAL for f in findings)]
         by_position = dict(
             zip(odd, await self._recomputation.as_applied(feed, plan, [whole[i] for i in odd]), strict=True)
         )
         for i, read in enumerate(whole):
-            findings = findings_of(plan, read, by_time[i], by_position.get(i))
+            findings = findings_of(plan, read, by_time[i], by_position[i]) if i in by_position else first[i]
             if not any(f.outcome in BAD for f in findings) or self._is_settled(feed, plan, read, now_us):
                 found.append(CheckedRead(read, findings))
             else:
@@ -172,13 +174,14 @@ def findings_of(
     findings = []
     room = slacks(plan.features, read.cells)
     for i, feature in enumerate(plan.features):
-        online, offline = read.cells[i], by_time[i]
+        view = feature.lookup.view
+        lookback_us = view.lookback_us()
+        online, offline = within(read.cells[i], lookback_us), within(by_time[i], lookback_us)
         standing = read.standings[lookup_name(feature.lookup)]
         outcome = outcome_of(online, offline, room[i])
         if outcome is not Outcome.EQUAL and by_position is not None:
-            exact = _as_online_says_age(by_position[i], online)
-            lateness_us = feature.lookup.view.lateness_us
-            if is_same(online, exact, room[i]) or standing.most_ahead_us() > lateness_us:
+            exact = _as_online_says_age(within(by_position[i], lookback_us), online)
+            if is_same(online, exact, room[i]) or standing.most_ahead_us() > view.lateness_us:
                 # Beyond the lateness a partition that is ahead has dropped tiles that the as_of still asks for.
                 outcome = Outcome.AHEAD
             else:
@@ -186,11 +189,6 @@ def findings_of(
         apart = 0.0 if outcome in (Outcome.EQUAL, Outcome.AHEAD) else difference(online, offline)
         findings.append(Finding(feature.name, standing.as_of_us, outcome, apart, online, offline))
     return tuple(findings)
-
-
-def _all_same(plan: InputsPlan, read: SampledRead, offline: Sequence[Cell]) -> bool:
-    room = slacks(plan.features, read.cells)
-    return all(is_same(a, b, slack) for a, b, slack in zip(read.cells, offline, room, strict=True))
 
 
 def _as_online_says_age(exact: Cell, online: Cell) -> Cell:

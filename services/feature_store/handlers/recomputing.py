@@ -31,7 +31,7 @@ class Recomputation:
 
         async def look_up(lookup: Lookup, keys: Sequence[str | None]) -> Judged:
             at_us = np.array([r.standings[lookup_name(lookup)].as_of_us for r in reads], dtype=np.int64)
-            events = await self._events(feed, lookup, keys, int(at_us.max(initial=0)))
+            events = await self._events(feed, lookup, keys, at_us, int(at_us.max(initial=0)))
             return judge(lookup.view, await self._reader.read(lookup.view, list(keys), at_us, events, False))
 
         return await _worked_out(plan, reads, look_up)
@@ -40,14 +40,15 @@ class Recomputation:
         """Per read, one cell per feature: from exactly the events that its partitions had applied."""
 
         async def look_up(lookup: Lookup, keys: Sequence[str | None]) -> Judged:
-            events = await self._events(feed, lookup, keys, FOREVER_US)
+            as_of = np.array([r.standings[lookup_name(lookup)].as_of_us for r in reads], dtype=np.int64)
+            events = await self._events(feed, lookup, keys, as_of, FOREVER_US)
             alike: dict[tuple[int, tuple[tuple[str, Position], ...]], list[int]] = {}
             for i, read in enumerate(reads):
                 standing = read.standings[lookup_name(lookup)]
                 alike.setdefault((standing.as_of_us, tuple(sorted(standing.positions.items()))), []).append(i)
             parts: list[tuple[list[int], Judged]] = []
             for (as_of_us, positions), places in alike.items():
-                table = applied(events, Standing(as_of_us, dict(positions)))
+                table = applied(events, Standing(as_of_us, dict(positions)), lookup.view.lookback_us())
                 at_us = np.full(len(places), as_of_us, dtype=np.int64)
                 own = [keys[i] for i in places]
                 parts.append(
@@ -57,10 +58,14 @@ class Recomputation:
 
         return await _worked_out(plan, reads, look_up)
 
-    async def _events(self, feed: ProjectFeed, lookup: Lookup, keys: Sequence[str | None], until_us: int) -> pa.Table:
+    async def _events(
+        self, feed: ProjectFeed, lookup: Lookup, keys: Sequence[str | None], at_us: np.ndarray, until_us: int
+    ) -> pa.Table:
+        """Events of the entities, as far back as they matter at any of the moments."""
         view = lookup.view
+        lookback_us = view.lookback_us()
         span = Range(
-            from_us=-FOREVER_US,
+            from_us=int(at_us.min(initial=FOREVER_US)) - lookback_us if lookback_us else -FOREVER_US,
             to_us=until_us,
             visible_to_us=until_us,
             entity_fields=view.view.entity_fields,
@@ -94,8 +99,9 @@ def _joined(parts: Sequence[tuple[list[int], Judged]]) -> Judged:
     return Judged(*together)
 
 
-def applied(events: pa.Table, standing: Standing) -> pa.Table:
-    """The events that the partitions had applied, so that "everything before the as_of" means all of them.
+def applied(events: pa.Table, standing: Standing, lookback_us: int = 0) -> pa.Table:
+    """The events that the partitions had applied, so that "everything before the as_of" means all of them; with a
+    `lookback_us` those that matter.
 
     A partition that is ahead shows online what happened at or after the as_of; here that happens right before it, in
     its order: `_offset` becomes the rank by event time and sequence, which alone breaks ties.
@@ -104,7 +110,8 @@ def applied(events: pa.Table, standing: Standing) -> pa.Table:
     last = np.full(MOST_PARTITIONS, -1, dtype=np.int64)
     for label, position in standing.positions.items():
         last[MOST_PARTITIONS - 1 if label == RETRIED else int(label)] = position.offset
-    kept = np.flatnonzero(offset <= last[partition])
+    since_us = standing.as_of_us - lookback_us if lookback_us else -FOREVER_US
+    kept = np.flatnonzero((offset <= last[partition]) & (events["_event_us"].to_numpy() >= since_us))
     chosen = events.take(pa.array(kept))
     event_us = chosen["_event_us"].to_numpy()
     order = np.lexsort((sequence(offset[kept], partition[kept]), event_us))
