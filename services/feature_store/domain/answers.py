@@ -117,6 +117,11 @@ def join_keys(lookup: Lookup, judged: Mapping[Lookup, Judged]) -> list[str | Non
     return [composite_key(values) for values in zip(*parts, strict=True)]
 
 
+def numbers(cells: Cells) -> np.ndarray:
+    """The values as float64, NaN for null."""
+    return cells.values.astype(np.float64)  # None becomes NaN, true and false 1 and 0
+
+
 def typed(feature: Feature, cells: Cells) -> list[Any]:
     """The values as the feature's type has them: text, or float; None for null."""
     gone = is_null(cells.values)

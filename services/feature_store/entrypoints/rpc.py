@@ -9,12 +9,11 @@ import grpc
 import numpy as np
 from millrace.definitions.model import FieldType
 from millrace.runtime.errors import Invalid
-from millrace.wire.common.v1 import common_pb2
 from millrace.wire.feature_store.v1 import service_pb2, service_pb2_grpc
 from millrace.wire.labeling.v1 import service_pb2 as labeling_pb2
 
-from services.feature_store.domain.answers import Cells, is_null
-from services.feature_store.domain.inputs import InputsPlan
+from services.feature_store.domain.answers import Cells, numbers, typed
+from services.feature_store.domain.inputs import Feature, InputsPlan
 from services.feature_store.entrypoints.consistency_rpc import encode_report
 from services.feature_store.handlers.consistency_report import ConsistencyReports
 from services.feature_store.handlers.reads import OnlineReads
@@ -59,7 +58,7 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
         )
         return service_pb2.GetOnlineReply(
             features=answer.plan.names,
-            rows=encode_rows(answer.plan, list(request.entities), answer.cells),
+            columns=encode_columns(answer.plan, answer.cells),
             as_of_us=answer.as_of_us,
         )
 
@@ -75,7 +74,7 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
         await self._historian.settle(feed, max((key.moment_us for key in request.keys), default=0))
         moments = Moments(entities, moment_us, 0, request.as_happened)
         cells = await self._historian.cells(feed, plan, moments, self._few, few=True)
-        return service_pb2.GetHistoricalReply(features=plan.names, rows=encode_rows(plan, entities, cells))
+        return service_pb2.GetHistoricalReply(features=plan.names, columns=encode_columns(plan, cells))
 
     async def CreateTrainingSet(
         self, request: service_pb2.TrainingSetRequest, context: Context
@@ -103,30 +102,20 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
             raise Invalid(f"at most {self._most_entities} entities in one call, not {count}")
 
 
-def encode_rows(plan: InputsPlan, entities: Sequence[str], cells: Sequence[Cells]) -> list[service_pb2.FeatureRow]:
-    """One row per entity, values in the order of the plan."""
-    columns = [_encoded(feature.type, column) for feature, column in zip(plan.features, cells, strict=True)]
-    if not columns:
-        return [service_pb2.FeatureRow(entity=entity) for entity in entities]
-    return [
-        service_pb2.FeatureRow(entity=entity, values=values)
-        for entity, values in zip(entities, zip(*columns, strict=True), strict=True)
-    ]
+def encode_columns(plan: InputsPlan, cells: Sequence[Cells]) -> list[service_pb2.FeatureColumn]:
+    """One column per feature of the plan."""
+    return [_encoded(feature, column) for feature, column in zip(plan.features, cells, strict=True)]
 
 
-def _encoded(kind: FieldType, cells: Cells) -> list[service_pb2.FeatureValue]:
-    values, status, ages = cells.values.tolist(), cells.status.tolist(), cells.age_us.tolist()
-    make, value = service_pb2.FeatureValue, common_pb2.Value
-    text = kind is FieldType.STRING
-    encoded = []
-    for v, null, s, age in zip(values, is_null(cells.values).tolist(), status, ages, strict=True):
-        if null:
-            encoded.append(make(status=s, age_us=age))
-        elif text:
-            encoded.append(make(value=value(text=str(v)), status=s, age_us=age))
-        else:
-            encoded.append(make(value=value(number=float(v)), status=s, age_us=age))
-    return encoded
+def _encoded(feature: Feature, cells: Cells) -> service_pb2.FeatureColumn:
+    column = service_pb2.FeatureColumn(
+        status=cells.status.astype("u1").tobytes(), age_us=cells.age_us.astype("<i8").tobytes()
+    )
+    if feature.type is FieldType.STRING:
+        column.texts.extend(["" if value is None else value for value in typed(feature, cells)])
+    else:
+        column.numbers = numbers(cells).astype("<f8").tobytes()
+    return column
 
 
 def _progress(progress: Progress) -> service_pb2.TrainingSetProgress:

@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import grpc
+from millrace.client.columns import FeatureCells, read_columns
 from millrace.runtime.errors import Invalid, NotFound, RoomError
-from millrace.wire.common.v1 import common_pb2
 from millrace.wire.feature_store.v1 import service_pb2, service_pb2_grpc
 
-from services.inference.domain.tensors import Cell
 from services.inference.errors import FeaturesUnavailable, TooLate
 from services.inference.ports import FeatureRow, FeatureRows
-
-_PRESENT = service_pb2.PRESENT
-_EXPIRED = service_pb2.EXPIRED
-_AGED = (_PRESENT, _EXPIRED)
 
 
 class GrpcFeatures:
@@ -35,31 +30,30 @@ class GrpcFeatures:
             reply = await self._stub.GetOnline(request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
             raise _explained(error) from error
-        if list(reply.features) != list(names) or len(reply.rows) != len(entities):
+        if list(reply.features) != list(names) or len(reply.columns) != len(names):
             raise FeaturesUnavailable(
-                f"the feature store answered {len(reply.rows)} rows of {len(reply.features)} features; "
-                f"expected {len(entities)} of {len(names)}"
+                f"the feature store answered {len(reply.columns)} of {len(reply.features)} features; "
+                f"expected {len(names)}"
             )
+        try:
+            columns = read_columns(reply.columns, len(entities))
+        except ValueError as error:
+            raise FeaturesUnavailable(f"the feature store's answer cannot be read: {error}") from error
         as_of_us = min(reply.as_of_us.values(), default=0)
-        return FeatureRows(names, [_row(names, row) for row in reply.rows], as_of_us)
+        return FeatureRows(names, _rows(names, columns, len(entities)), as_of_us)
 
 
-def cell_of(value: common_pb2.Value) -> Cell:
-    """The plain value; None when it is null. Timestamps are integer microseconds."""
-    kind = value.WhichOneof("kind")
-    return getattr(value, kind) if kind else None
-
-
-def _row(names: Sequence[str], row: service_pb2.FeatureRow) -> FeatureRow:
-    cells: dict[str, Cell] = {}
-    statuses: list[int] = []
-    ages_us: list[int] = []
-    for name, feature in zip(names, row.values, strict=True):
-        status = feature.status
-        cells[name] = None if status == _EXPIRED else cell_of(feature.value)
-        statuses.append(status)
-        ages_us.append(feature.age_us if status in _AGED else -1)
-    return FeatureRow(cells, statuses, ages_us)
+def _rows(names: Sequence[str], columns: Sequence[FeatureCells], entities: int) -> list[FeatureRow]:
+    """The columns turned into a row per entity."""
+    if not names:
+        return [FeatureRow({}, (), ())] * entities
+    values = zip(*(column.values for column in columns), strict=True)
+    statuses = zip(*(column.statuses for column in columns), strict=True)
+    ages_us = zip(*(column.ages_us for column in columns), strict=True)
+    return [
+        FeatureRow(dict(zip(names, row, strict=True)), status, age_us)
+        for row, status, age_us in zip(values, statuses, ages_us, strict=True)
+    ]
 
 
 def _explained(error: grpc.aio.AioRpcError) -> RoomError:

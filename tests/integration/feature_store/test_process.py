@@ -24,6 +24,7 @@ from millrace.wire.labeling.v1 import service_pb2 as labeling_pb2
 from millrace.wire.labeling.v1 import service_pb2_grpc as labeling_grpc
 from millrace.wire.registry.v1.events_pb2 import DefinitionPublished
 
+from tests.support.columns import assert_same, cells_of
 from tests.support.poll import until
 from tests.support.topics import partitioned
 from tests.unit.feature_store.world import HOUR_US, MINUTE_US, START_US, event, heartbeat, shop
@@ -144,17 +145,6 @@ def beats(project: str, at_us: int) -> list[Message]:
     return [heartbeat(data_topic(project, s), p, at_us) for s in ("orders", "payments") for p in (0, 1)]
 
 
-def assert_same(online: service_pb2.FeatureRow, history: service_pb2.FeatureRow, names: list[str]) -> None:
-    """Status and age exactly, whole numbers exactly, others to 1e-9."""
-    for name, a, b in zip(names, online.values, history.values, strict=True):
-        assert (a.status, a.age_us) == (b.status, b.age_us), (name, online.entity)
-        assert a.value.text == b.value.text
-        if a.value.number.is_integer():
-            assert a.value.number == b.value.number, name
-        else:
-            assert a.value.number == pytest.approx(b.value.number, rel=1e-9, abs=1e-12), name
-
-
 async def test_online_equals_history_through_a_kill_and_the_snapshot_equals_both(stack, room):
     process, labeling = room
     project = shop(f"shop{uuid.uuid4().hex[:8]}")
@@ -187,17 +177,16 @@ async def story(
         for moment_us, reply in logged:
             keys = [common_pb2.ExampleKey(project=project, entity=e, moment_us=moment_us) for e in entities]
             old = await stub.GetHistorical(service_pb2.GetHistoricalRequest(project=project, keys=keys))
-            assert list(old.features) == list(reply.features)
             assert set(reply.as_of_us.values()) == {moment_us}
-            for one, other in zip(reply.rows, old.rows, strict=True):
-                assert_same(one, other, list(reply.features))
-                present += sum(v.status == service_pb2.PRESENT for v in one.values)
+            online = cells_of(reply, len(entities))
+            assert_same(online, cells_of(old, len(entities)))
+            present += sum(cells.statuses.count(service_pb2.PRESENT) for cells in online.values())
         assert present > 500
         labeling.examples = [(e, moment_us) for moment_us, _ in logged for e in entities]
-        await check_snapshot(stub, project, logged, at_us)
+        await check_snapshot(stub, project, logged, entities, at_us)
 
 
-async def check_snapshot(stub, project: str, logged, to_us: int) -> None:
+async def check_snapshot(stub, project: str, logged, entities: list[str], to_us: int) -> None:
     """The training set has the logged values; built twice it has one name."""
     ask = service_pb2.TrainingSetRequest(project=project, from_us=START_US, to_us=to_us + 1, as_of_us=to_us)
     digests = set()
@@ -209,13 +198,11 @@ async def check_snapshot(stub, project: str, logged, to_us: int) -> None:
     data = b"".join([chunk.data async for chunk in stub.ReadSnapshot(request)])
     table = pa.ipc.open_stream(data).read_all()
     rows = {(row["entity"], row["moment_us"]): row for row in table.to_pylist()}
-    assert len(rows) == sum(len(reply.rows) for _, reply in logged)
+    assert len(rows) == len(logged) * len(entities)
     for moment_us, reply in logged:
-        for row in reply.rows:
-            for name, feature in zip(reply.features, row.values, strict=True):
-                kind = feature.value.WhichOneof("kind")
-                expected = getattr(feature.value, kind) if kind else None
-                actual = rows[row.entity, moment_us][name]
+        for name, cells in cells_of(reply, len(entities)).items():
+            for entity, expected in zip(entities, cells.values, strict=True):
+                actual = rows[entity, moment_us][name]
                 assert actual == expected or actual == pytest.approx(expected, rel=1e-9, abs=1e-12), name
 
 

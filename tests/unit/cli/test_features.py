@@ -7,10 +7,10 @@ from typing import Any
 import grpc
 import pytest
 from millrace.definitions import load_text, to_canonical_json
-from millrace.wire.common.v1 import common_pb2
 from millrace.wire.feature_store.v1 import service_pb2 as store_wire
 from millrace.wire.registry.v1 import events_pb2 as registry_events
 
+from tests.support.columns import column
 from tests.unit.cli.conftest import FakeRooms, Refused
 from tests.unit.cli.test_replay import Run, one_line
 
@@ -25,14 +25,6 @@ def parcels(rooms: FakeRooms) -> FakeRooms:
     known = registry_events.DefinitionPublished(project="parcels", canonical_json=to_canonical_json(definition))
     rooms.on["Registry.GetDefinition"] = lambda _: known
     return rooms
-
-
-def values(*found: tuple[Any, int, int]) -> store_wire.FeatureRow:
-    row = store_wire.FeatureRow(entity="p1")
-    for value, status, age_us in found:
-        kind = {} if value is None else {"text": value} if isinstance(value, str) else {"number": value}
-        row.values.add(value=common_pb2.Value(**kind), status=status, age_us=age_us)
-    return row
 
 
 def test_every_column_of_every_view_is_listed_with_what_it_is_made_of(parcels: FakeRooms, millrace: Run) -> None:
@@ -61,18 +53,16 @@ def test_values_online_come_with_status_and_age(parcels: FakeRooms, millrace: Ru
     hours = 3 * 3_600_000_000
     parcels.on["FeatureStore.GetOnline"] = lambda request: store_wire.GetOnlineReply(
         features=["plan.origin", MEAN, "weather.wind"],
-        rows=[
-            values(
-                ("EAST", PRESENT, hours),
-                (12.5, store_wire.EXPIRED, 90_000_000),
-                (None, store_wire.MISSING, -1),
-            )
+        columns=[
+            column([("EAST", PRESENT, hours)]),
+            column([(12.5, PRESENT, 90_000_000)]),
+            column([(None, store_wire.MISSING, -1)]),
         ],
     )
     told = json.loads(millrace("features", "read", "parcels", "p1", "--feature", MEAN, "--json").stdout)
     assert [(r["value"], r["status"], r["age_us"]) for r in told] == [
         ("EAST", "PRESENT", hours),
-        (12.5, "EXPIRED", 90_000_000),
+        (12.5, "PRESENT", 90_000_000),
         (None, "MISSING", None),
     ]
     (asked,) = parcels.asked("FeatureStore.GetOnline")
@@ -83,7 +73,7 @@ def test_values_online_come_with_status_and_age(parcels: FakeRooms, millrace: Ru
 
 def test_values_of_a_moment_come_from_history(parcels: FakeRooms, millrace: Run) -> None:
     parcels.on["FeatureStore.GetHistorical"] = lambda request: store_wire.GetHistoricalReply(
-        features=[MEAN], rows=[values((4.0, PRESENT, 1_000_000))]
+        features=[MEAN], columns=[column([(4.0, PRESENT, 1_000_000)])]
     )
     parcels.status["ingestion"].watermarks_us["parcels"] = T0
     for words, moment_us in (([], T0), (["--at", "2013-07-01T05:00:00", "--as-happened"], T0 + 5 * 3_600_000_000)):

@@ -4,6 +4,7 @@ import asyncio
 
 import grpc
 import pytest
+from millrace.client.columns import read_columns
 from millrace.runtime.doors import grpc_errors
 from millrace.wire.feature_store.v1 import service_pb2, service_pb2_grpc
 
@@ -175,14 +176,13 @@ async def test_the_door(redis_client):
             await world.publish(order(1, START_US), payment(1, START_US, 7.0), until_us=at_us)
             request = service_pb2.GetOnlineRequest(project="shop", entities=["o1", "o9"], not_before_us=at_us)
             reply = await stub.GetOnline(request, timeout=10)
-            first = dict(zip(reply.features, reply.rows[0].values, strict=True))
-            assert first["order.customer"].value.text == "ann"
-            assert first["order.express"].value.number == 1.0
-            assert first["habits.delay_mean_1h"].value.number == 7.0
-            assert first["habits.delay_mean_1h"].age_us == HOUR_US
-            missing = reply.rows[1].values[0]
-            assert (missing.status, missing.age_us) == (service_pb2.MISSING, -1)
-            assert not missing.HasField("value")
+            got = dict(zip(reply.features, read_columns(reply.columns, 2), strict=True))
+            assert got["order.customer"].values == ["ann", None]
+            assert got["order.express"].values == [1.0, None]
+            assert got["habits.delay_mean_1h"].values == [7.0, None]
+            assert got["habits.delay_mean_1h"].ages_us[0] == HOUR_US
+            customer = got["order.customer"]
+            assert (customer.statuses[1], customer.ages_us[1]) == (service_pb2.MISSING, -1)
             assert dict(reply.as_of_us) == {"order@1": at_us, "habits@1": at_us, "channel_habits@1": at_us}
             request.not_before_us = at_us + HOUR_US
             with pytest.raises(grpc.aio.AioRpcError) as late:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from services.inference.adapters.features_grpc import GrpcFeatures
 from services.inference.bootstrap import Inference, Neighbours, open_doors, show
 from services.inference.settings import Settings
 from tests.support import onnx_models
+from tests.support.columns import Cell, column
 from tests.support.poll import until
 
 PROJECT, MODEL = "shop", "returns"
@@ -52,19 +53,14 @@ class FakeFeatureStore(features_grpc.FeatureStoreServicer):
             await self.hold.wait()
         if self.refuse:
             await context.abort(self.refuse, "as the test wants it")
-        rows = [self._row(entity, request.features) for entity in request.entities]
-        return features_pb2.GetOnlineReply(features=request.features, rows=rows, as_of_us={"a@1": 500, "b@1": 400})
+        columns = [column([self._cell(entity, name) for entity in request.entities]) for name in request.features]
+        as_of_us = {"a@1": 500, "b@1": 400}
+        return features_pb2.GetOnlineReply(features=request.features, columns=columns, as_of_us=as_of_us)
 
-    def _row(self, entity: str, names: Sequence[str]) -> features_pb2.FeatureRow:
-        row = features_pb2.FeatureRow(entity=entity)
-        for name in names:
-            known = self.values.get(name, {})
-            value = known.get(entity, known.get("*"))
-            if value is None:
-                row.values.add(status=features_pb2.MISSING, age_us=-1)
-            else:
-                row.values.add(value=to_value(value), status=features_pb2.PRESENT, age_us=7)
-        return row
+    def _cell(self, entity: str, name: str) -> Cell:
+        known = self.values.get(name, {})
+        value = known.get(entity, known.get("*"))
+        return (None, features_pb2.MISSING, -1) if value is None else (value, features_pb2.PRESENT, 7)
 
 
 class FakeRegistry(registry_grpc.RegistryServicer):

@@ -66,7 +66,7 @@ class FeatureStoreServicer:
     """Missing associated documentation comment in .proto file."""
 
     def GetOnline(self, request, context):
-        """Features as known now, one row per entity, in request order; joins through other entities are followed.
+        """Features as known now, for each entity, in request order; joins through other entities are followed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
