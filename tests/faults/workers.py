@@ -18,6 +18,7 @@ import psutil
 from millrace.bus.events import Event, Message, derive_id, new_id
 from millrace.bus.kafka import KafkaBus
 from millrace.bus.topics import data_topic
+from millrace.client.columns import read_columns
 from millrace.definitions.canonical import digest, to_canonical_json
 from millrace.definitions.load import load_text
 from millrace.stores.clickhouse import ClickHouse
@@ -261,7 +262,8 @@ class Workers:
         for number in range(WORKERS):
             async with grpc.aio.insecure_channel(self._address(number)) as channel:
                 reply = await service_pb2_grpc.FeatureStoreStub(channel).GetOnline(ask, timeout=30)
-            said = {row.entity: tuple(value.value.number for value in row.values) for row in reply.rows}
+            columns = read_columns(reply.columns, len(entities))
+            said = dict(zip(entities, zip(*(column.values for column in columns), strict=True), strict=True))
             wrong = {e: (said[e], counts[e], sums[e]) for e in entities if said[e] != (counts[e], sums[e])}
             assert not wrong, f"counters are wrong: {dict(list(wrong.items())[:3])}"
         return {"counters_exact": 2 * len(entities)}

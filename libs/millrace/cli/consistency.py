@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from millrace.wire.feature_store.v1.service_pb2 import ConsistencyReply, FeatureValue
+    from millrace.wire.feature_store.v1.service_pb2 import ConsistencyReply, FeatureCell
 
 OUTCOMES = ("equal", "ahead", "mismatch", "missing", "extra")
 COLUMNS = ("feature", "day", "compared", *OUTCOMES, "largest_difference")
@@ -45,7 +45,7 @@ def _example(example: Any) -> dict[str, Any]:
     }
 
 
-def _value(cell: FeatureValue) -> dict[str, Any]:
+def _value(cell: FeatureCell) -> dict[str, Any]:
     from millrace.wire.feature_store.v1.service_pb2 import FeatureStatus
 
     value = getattr(cell.value, cell.value.WhichOneof("kind") or "", None)

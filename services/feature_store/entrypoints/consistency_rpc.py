@@ -44,7 +44,7 @@ def encode_report(report: ConsistencyReport) -> service_pb2.ConsistencyReply:
     return reply
 
 
-def _set(target: service_pb2.FeatureValue, text: str) -> None:
+def _set(target: service_pb2.FeatureCell, text: str) -> None:
     value, target.status, target.age_us = json.loads(text)
     if isinstance(value, str):
         target.value.text = value

@@ -16,8 +16,8 @@ def reply(*, mismatch: int = 0, rows: bool = True) -> wire.ConsistencyReply:
     if rows:
         made.rows.add(feature="a.x", day=DAY, compared=40, equal=37 - mismatch, ahead=3, mismatch=mismatch)
     for _ in range(mismatch):
-        here = wire.FeatureValue(value=common_pb2.Value(number=1.01), status=wire.PRESENT, age_us=5)
-        gone = wire.FeatureValue(status=wire.MISSING, age_us=-1)
+        here = wire.FeatureCell(value=common_pb2.Value(number=1.01), status=wire.PRESENT, age_us=5)
+        gone = wire.FeatureCell(status=wire.MISSING, age_us=-1)
         made.examples.add(feature="a.x", entity="pump-1", as_of_us=7, outcome="extra", online=here, offline=gone)
     return made
 
