@@ -18,12 +18,18 @@ from millrace.stores.sql import Database
 from millrace.wire.ingestion.v1 import service_pb2_grpc
 
 from services.ingestion.adapters.ledger_sql import SqlLedger
+from services.ingestion.adapters.profiles_sql import SqlProfiles
+from services.ingestion.adapters.references_store import ReferenceStore
 from services.ingestion.adapters.tails_bus import BusTails
 from services.ingestion.entrypoints.consumer import raw_worker
-from services.ingestion.entrypoints.metrics import count_outcomes
+from services.ingestion.entrypoints.docs import DocsPages
+from services.ingestion.entrypoints.metrics import count_findings, count_outcomes
 from services.ingestion.entrypoints.rest import router
 from services.ingestion.entrypoints.rpc import IngestionService
+from services.ingestion.handlers.docs import DataDocs
+from services.ingestion.handlers.notes import Notes
 from services.ingestion.handlers.plane import Ingestion, Limits, Outside
+from services.ingestion.handlers.references import ReferenceBooks
 from services.ingestion.settings import ROOM, Settings
 
 MIGRATIONS = Path(__file__).parent / "entrypoints" / "migrations"
@@ -48,8 +54,13 @@ def build(settings: Settings, bus: Bus | None = None) -> RoomProcess:
         max_waiting_events=settings.max_waiting_events,
         max_ahead_us=settings.max_ahead_us,
         max_lease_ms=settings.max_lease_ms,
+        max_definition_wait_us=settings.max_definition_wait_ms * 1_000,
     )
-    plane = Ingestion(Outside(bus, ledger, BusTails(bus), topics, count_outcomes), limits, wall_us)
+    books = ReferenceBooks(ReferenceStore(database, bus), settings.recent_ids)
+    notes = Notes(SqlProfiles(database, settings.profile_days), books)
+    plane = Ingestion(
+        Outside(bus, ledger, BusTails(bus), topics, notes, count_outcomes, count_findings), limits, wall_us
+    )
     definitions = DefinitionBook(bus)
     worker = raw_worker(bus, plane)
 
@@ -75,11 +86,19 @@ def build(settings: Settings, bus: Bus | None = None) -> RoomProcess:
     room.on_stop(plane.close)
     for name, run in (("definitions", definitions.run), ("raw", worker.run), ("beat", beat)):
         room.add_task(name, run)
-    service = IngestionService(plane)
+    docs = DataDocs(plane, notes)
+    service = IngestionService(plane, docs)
+    DocsPages(docs).mount(room.http)
     room.add_grpc(partial(service_pb2_grpc.add_IngestionServicer_to_server, service))
     room.http.include_router(router(plane, settings.max_body_bytes, settings.max_file_bytes))
     _report(room, plane, definitions, worker)
+    room.status.problem("reference values", lambda: _filling(books), degrades_only=True)
     return room
+
+
+def _filling(books: ReferenceBooks) -> str:
+    places = books.filling()
+    return f"still being read: {', '.join(places)}" if places else ""
 
 
 def _report(room: RoomProcess, plane: Ingestion, definitions: DefinitionBook, worker: Worker) -> None:

@@ -43,6 +43,14 @@ class Settings(RoomSettings):
         "Longest lease on a clock; a holder that died keeps others out for no longer.",
         ge=1,
     )
+    max_definition_wait_ms: int = knob(
+        60_000,
+        ROOM,
+        "max_definition_wait_ms",
+        "How long an event may name a newer definition than is known here before it is refused.",
+        ge=0,
+    )
+    profile_days: int = knob(400, ROOM, "profile_days", "Days of data docs kept per source.", ge=1, le=10_000)
     pii_secret: str = knob(
         "", ROOM, "pii_secret", "Secret of hashed personal fields; empty: made once and kept in this room's database."
     )

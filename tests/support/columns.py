@@ -11,15 +11,20 @@ from millrace.wire.feature_store.v1 import service_pb2
 Cell = tuple[float | str | None, int, int]  # value, status, age
 
 
-def column(cells: Sequence[Cell]) -> service_pb2.FeatureColumn:
-    """One feature, a cell per entity; text where one of the values is text."""
-    values, statuses, ages_us = zip(*cells, strict=True) if cells else ((), (), ())
-    made = service_pb2.FeatureColumn(status=bytes(statuses), age_us=np.array(ages_us, dtype="<i8").tobytes())
-    if any(isinstance(value, str) for value in values):
-        made.texts.extend("" if value is None else str(value) for value in values)
-    else:
-        numbers = [math.nan if value is None else float(value) for value in values]
-        made.numbers = np.array(numbers, dtype="<f8").tobytes()
+def columns(features: Sequence[Sequence[Cell]]) -> service_pb2.FeatureColumns:
+    """A row of cells per feature, one per entity; a feature is text where one of its values is."""
+    made = service_pb2.FeatureColumns()
+    for cells in features:
+        values, statuses, ages_us = zip(*cells, strict=True) if cells else ((), (), ())
+        is_text = any(isinstance(value, str) for value in values)
+        made.is_text += bytes([is_text])
+        made.status += bytes(statuses)
+        made.age_us += np.array(ages_us, dtype="<i8").tobytes()
+        if is_text:
+            made.texts.extend("" if value is None else str(value) for value in values)
+        else:
+            numbers = [math.nan if value is None else float(value) for value in values]
+            made.numbers += np.array(numbers, dtype="<f8").tobytes()
     return made
 
 

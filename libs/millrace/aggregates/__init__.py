@@ -8,7 +8,7 @@ clock or randomness. Times are int64 microseconds.
 
 from millrace.aggregates.distinct import DISTINCT_EXACT, hash_value, hash_values
 from millrace.aggregates.kernels import KERNELS, kernel_of
-from millrace.aggregates.latest import Latest, latest_code, newest_latest, pack_latest, unpack_order
+from millrace.aggregates.latest import Latest, LatestLayout
 from millrace.aggregates.layout import Layout, State
 from millrace.aggregates.pointintime import Events, latest_index, window_values
 from millrace.aggregates.rows import NEVER_US, Lifted, RowError, merge_rows, read_windows
@@ -20,6 +20,7 @@ __all__ = [
     "NEVER_US",
     "Events",
     "Latest",
+    "LatestLayout",
     "Layout",
     "Lifted",
     "RowError",
@@ -27,14 +28,10 @@ __all__ = [
     "hash_value",
     "hash_values",
     "kernel_of",
-    "latest_code",
     "latest_index",
     "merge_rows",
-    "newest_latest",
-    "pack_latest",
     "read_windows",
     "tile_start",
-    "unpack_order",
     "window_start",
     "window_values",
 ]

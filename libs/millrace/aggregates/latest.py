@@ -1,20 +1,23 @@
 """Packed rows of latest views: the newest event's values of one (view version, entity, source partition).
 
-Row := header, then the values as a JSON array in the order of the view's columns. Header (24 bytes, little-endian):
-u1 version, u1 kind ('l'), u2 zero, u4 layout code, i8 event time, i8 sequence. The newest event wins, by event time,
-then by sequence.
+Row := header, the view's numbers as float64 (NaN: null), then its other values as a JSON array; each part in the order
+of the view's columns. Header (24 bytes, little-endian): u1 version, u1 kind ('l'), u2 zero, u4 layout code, i8 event
+time, i8 sequence. The newest event wins, by event time, then by sequence.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from millrace.aggregates.rows import ROW_VERSION, RowError
+import numpy as np
+
+from millrace.aggregates.rows import NEVER_US, ROW_VERSION, RowError
 
 KIND_LATEST = ord("l")
 _HEADER = struct.Struct("<BBHIqq")
@@ -34,34 +37,68 @@ class Latest:
         return self.event_us, self.seq
 
 
-def latest_code(columns: Sequence[str]) -> int:
-    """The layout code of a view with these columns."""
-    return zlib.crc32(",".join(columns).encode())
+class LatestLayout:
+    """How the columns of a latest view lie in a row. `numeric` says of each whether it is a number or a boolean; whole
+    numbers and timestamps are not, because they stay exact as text."""
 
+    def __init__(self, columns: Sequence[str], numeric: Sequence[bool]) -> None:
+        self.columns = tuple(columns)
+        self._numbers = [place for place, is_number in enumerate(numeric) if is_number]
+        self._others = [place for place, is_number in enumerate(numeric) if not is_number]
+        self._floats = f"<{len(self._numbers)}d"
+        self._end = _HEADER.size + struct.calcsize(self._floats)
+        self.code = zlib.crc32(",".join(f"{c}:{n:d}" for c, n in zip(columns, numeric, strict=True)).encode())
 
-def pack_latest(code: int, latest: Latest) -> bytes:
-    """One packed row."""
-    values = json.dumps(latest.values, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return _HEADER.pack(ROW_VERSION, KIND_LATEST, 0, code, latest.event_us, latest.seq) + values.encode()
+    def pack(self, latest: Latest) -> bytes:
+        """One packed row."""
+        values = latest.values
+        head = _HEADER.pack(ROW_VERSION, KIND_LATEST, 0, self.code, latest.event_us, latest.seq)
+        floats = struct.pack(self._floats, *(math.nan if values[i] is None else values[i] for i in self._numbers))
+        if not self._others:
+            return head + floats
+        others = [values[i] for i in self._others]
+        return head + floats + json.dumps(others, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
+    def order(self, row: bytes) -> tuple[int, int]:
+        """(event time, sequence) of a packed row. Raises RowError for bytes that this view did not write."""
+        if len(row) < self._end:
+            raise RowError("a packed row is cut short")
+        version, kind, _, found, event_us, seq = _HEADER.unpack_from(row)
+        if (version, kind, found) != (ROW_VERSION, KIND_LATEST, self.code):
+            raise RowError(f"a packed row has version {version}, kind {kind}, layout {found:08x}: not this view's")
+        return event_us, seq
 
-def unpack_order(code: int, row: bytes) -> tuple[int, int]:
-    """(event time, sequence) of a packed row. Raises RowError for bytes that this view did not write."""
-    if len(row) < _HEADER.size:
-        raise RowError("a packed row is cut short")
-    version, kind, _, found, event_us, seq = _HEADER.unpack_from(row)
-    if (version, kind, found) != (ROW_VERSION, KIND_LATEST, code):
-        raise RowError(f"a packed row has version {version}, kind {kind}, layout {found:08x}: not this view's")
-    return event_us, seq
+    def read(self, rows: Sequence[Sequence[bytes | None]]) -> tuple[np.ndarray, np.ndarray]:
+        """The newest of each entity's rows (one per source partition).
 
+        Returns [columns, entities], float64 with NaN for null where all columns are numbers, else objects with None;
+        and int64[entities]: the event time, or NEVER_US. Raises RowError.
+        """
+        newest = np.full(len(rows), NEVER_US, dtype=np.int64)
+        found: list[bytes] = []
+        places: list[int] = []
+        for place, parts in enumerate(rows):
+            mine = [(self.order(row), row) for row in parts if row is not None]
+            if mine:
+                (event_us, _), row = mine[0] if len(mine) == 1 else max(mine, key=lambda pair: pair[0])
+                newest[place] = event_us
+                places.append(place)
+                found.append(row)
+        return self._columns(found, places, len(rows)), newest
 
-def newest_latest(code: int, rows: Sequence[bytes | None]) -> Latest | None:
-    """The newest of an entity's packed rows (one per source partition); None when there is none."""
-    found = [(unpack_order(code, row), row) for row in rows if row is not None]
-    if not found:
-        return None
-    (event_us, seq), row = max(found, key=lambda pair: pair[0])
-    try:
-        return Latest(event_us, seq, json.loads(row[_HEADER.size :]))
-    except ValueError as error:
-        raise RowError(f"a packed row cannot be read: {error}") from error
+    def _columns(self, found: list[bytes], places: list[int], size: int) -> np.ndarray:
+        body = b"".join([row[_HEADER.size : self._end] for row in found])
+        numbers = np.frombuffer(body, dtype="<f8").reshape(len(found), len(self._numbers)).T
+        if not self._others:
+            columns = np.full((len(self.columns), size), np.nan)
+            columns[:, places] = numbers
+            return columns
+        mixed = np.full((len(self.columns), size), None, dtype=object)
+        for place, values in zip(self._numbers, numbers, strict=True):
+            mixed[place, places] = [None if math.isnan(value) else value for value in values.tolist()]
+        try:
+            for place, row in zip(places, found, strict=True):
+                mixed[self._others, place] = json.loads(row[self._end :])
+        except ValueError as error:
+            raise RowError(f"a packed row cannot be read: {error}") from error
+        return mixed

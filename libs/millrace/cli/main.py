@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from millrace.cli import data, deadletters, doctor, events, features, models, projects, replay, stack
+from millrace.cli import data, deadletters, doctor, events, features, models, profiles, projects, replay, stack
 from millrace.cli.errors import OneLineGroup
 
 app = typer.Typer(
@@ -42,4 +42,5 @@ for _commands in (stack.app, projects.app, data.app, replay.app, models.top, eve
 app.add_typer(models.app, name="models")
 app.add_typer(events.app, name="events")
 app.add_typer(features.app, name="features")
+app.add_typer(profiles.app, name="data")
 app.add_typer(deadletters.app, name="deadletter")

@@ -1,14 +1,15 @@
-"""Feature values as they come from the feature store: one column per feature, plain values out."""
+"""Feature values as they come from the feature store: column by column, plain values out."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from millrace.wire.feature_store.v1 import service_pb2
+
+_PRESENT = service_pb2.PRESENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,21 +22,20 @@ class FeatureCells:
     ages_us: Sequence[int]
 
 
-def read_columns(columns: Sequence[service_pb2.FeatureColumn], entities: int) -> list[FeatureCells]:
-    """The columns of a reply for so many entities; ValueError when they are not as long."""
-    return [_read(place, column, entities) for place, column in enumerate(columns)]
-
-
-def _read(place: int, column: service_pb2.FeatureColumn, entities: int) -> FeatureCells:
-    statuses = list(column.status)
-    ages_us = np.frombuffer(column.age_us, dtype="<i8").tolist()
-    values: list[float | str | None]
-    if column.numbers or not column.texts:
-        values = [None if math.isnan(v) else v for v in np.frombuffer(column.numbers, dtype="<f8").tolist()]
-    else:
-        present = service_pb2.PRESENT
-        values = [text if status == present else None for text, status in zip(column.texts, statuses, strict=False)]
-    lengths = {len(values), len(statuses), len(ages_us)}
-    if lengths != {entities}:
-        raise ValueError(f"column {place} has {sorted(lengths)} cells for {entities} entities")
-    return FeatureCells(values, statuses, ages_us)
+def read_columns(columns: service_pb2.FeatureColumns, entities: int) -> list[FeatureCells]:
+    """The features of a reply for so many entities; ValueError when they are not as long."""
+    features = len(columns.is_text)
+    shape = (features, entities)
+    try:
+        statuses = np.frombuffer(columns.status, dtype="u1").reshape(shape).tolist()
+        ages_us = np.frombuffer(columns.age_us, dtype="<i8").reshape(shape).tolist()
+        numbers = np.frombuffer(columns.numbers, dtype="<f8").reshape(columns.is_text.count(0), entities).tolist()
+        texts = np.array(columns.texts, dtype=object).reshape(features - len(numbers), entities).tolist()
+    except ValueError as error:
+        raise ValueError(f"a reply of {features} features does not have {entities} cells in each: {error}") from error
+    cells = []
+    for place, is_text in enumerate(columns.is_text):
+        values = (texts if is_text else numbers).pop(0)
+        present = [value if status == _PRESENT else None for value, status in zip(values, statuses[place], strict=True)]
+        cells.append(FeatureCells(present, statuses[place], ages_us[place]))
+    return cells

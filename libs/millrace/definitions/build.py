@@ -23,6 +23,7 @@ from millrace.definitions.model import (
     Pii,
     Predict,
     QualityMonitor,
+    Reference,
     ReleaseMonitor,
     Rollout,
     Source,
@@ -56,9 +57,8 @@ def source(name: str, raw: Section) -> Source:
     """A source; its key and event time are required whatever their fields say."""
     implied = {raw["key"], raw["event_time"]}
     fields = tuple(_field(field, spec, field in implied) for field, spec in raw["fields"].items())
-    return Source(
-        name, raw["event_type"], raw["key"], raw["event_time"], fields, **_durations(raw, "lateness", "max_future")
-    )
+    durations = _durations(raw, "lateness", "max_future", "freshness")
+    return Source(name, raw["event_type"], raw["key"], raw["event_time"], fields, **durations)
 
 
 def predict(raw: Section) -> Predict:
@@ -202,6 +202,9 @@ def _field(name: str, raw: Section, implied: bool) -> Field:
         set=tuple(raw["set"]) if "set" in raw else None,
         regex=raw.get("regex"),
         pii=Pii(raw.get("pii", Pii.KEEP)),
+        max_null_share=_optional(raw, "max_null_share"),
+        unique=bool(raw.get("unique", False)),
+        references=Reference(**raw["references"]) if "references" in raw else None,
     )
 
 

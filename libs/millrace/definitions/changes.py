@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 
 from millrace.definitions.document import Document, Path
+from millrace.definitions.evolution import check_evolution
 from millrace.definitions.model import Project, Source, View
 from millrace.expressions import parse
 
@@ -30,7 +31,8 @@ def changes(old: Project | None, new: Project) -> list[str]:
 
 
 def check_changes(document: Document, history: Sequence[Project], new: Project) -> None:
-    """Adds an error for each change that may not be made: a view edited in place, another clock, another task."""
+    """Adds an error for each change that may not be made: a view edited in place, a source that no longer reads or
+    writes what an earlier version of it did, another clock, another task."""
     if not history:
         return
     old = history[-1]
@@ -44,6 +46,7 @@ def check_changes(document: Document, history: Sequence[Project], new: Project) 
             document.add(
                 path, f"{key} is published and cannot change", f"name the changed view {view.name}@{newest + 1}"
             )
+    check_evolution(document, history, new)
     if old.clock != new.clock:
         document.add(("clock",), f"the clock is {old.clock} and cannot change", "make a new project")
     if old.model.name == new.model.name and old.model.task != new.model.task:

@@ -8,6 +8,7 @@ from millrace.definitions import build, release, semantics
 from millrace.definitions.changes import check_changes
 from millrace.definitions.document import read
 from millrace.definitions.errors import DefinitionErrors
+from millrace.definitions.expectations import check_expectations
 from millrace.definitions.inputs import expand_inputs
 from millrace.definitions.model import Gate, Input, Model, Monitors, Project, Rollout, Task, Training
 from millrace.definitions.semantics import Draft
@@ -36,6 +37,7 @@ def load_text(text: str, file_name: str = "project.yaml", history: Sequence[Proj
 def _build(draft: Draft) -> Project | None:
     """Checks everything that can be checked; None when a section is missing or broken."""
     semantics.check_sources(draft)
+    check_expectations(draft)
     semantics.check_predict(draft)
     semantics.check_views(draft)
     semantics.check_label(draft)

@@ -54,8 +54,17 @@ class Missing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """Another field of the project's, in which each value must have been seen."""
+
+    source: str
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
 class Field:
-    """One typed field of a source, with its expectations."""
+    """One typed field of a source, with its expectations. `required` to `regex` judge each event; `max_null_share`,
+    `unique` and `references` judge each window of accepted events, and refuse none."""
 
     name: str
     type: FieldType
@@ -64,6 +73,9 @@ class Field:
     set: tuple[str, ...] | None = None
     regex: str | None = None  # must match the whole text
     pii: Pii = Pii.KEEP
+    max_null_share: float | None = None
+    unique: bool = False  # no value twice in a window
+    references: Reference | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +89,7 @@ class Source:
     fields: tuple[Field, ...]
     lateness_us: int = HOUR_US
     max_future_us: int = 300_000_000  # event time beyond the clock by more than this is refused
+    freshness_us: int = 0  # the longest silence that is ordinary; 0: any
 
     def field(self, name: str) -> Field:
         """The field called `name`; KeyError when there is none."""

@@ -105,6 +105,14 @@ def _list(description: str, item: Schema, **bounds: Any) -> Schema:
 
 
 def _source() -> Schema:
+    reference = _object(
+        "Each value must have been seen in this field; judged per window, refuses nothing.",
+        {
+            "source": _text("Source of the field.", NAME),
+            "field": _text("Field that holds the known values.", IDENTIFIER),
+        },
+        required=("source", "field"),
+    )
     field = _object(
         "One typed field with its expectations.",
         {
@@ -114,6 +122,15 @@ def _source() -> Schema:
             "set": _list("The only texts allowed.", {"type": "string"}, minItems=1, uniqueItems=True),
             "regex": _text("Regular expression that the whole text must match."),
             "pii": _choice("What happens to a personal value at the door.", [p.value for p in Pii], "keep"),
+            "max_null_share": _number(
+                "Share of a window's events that may lack it; refuses nothing.", minimum=0, exclusiveMaximum=1
+            ),
+            "unique": {
+                "description": "No value comes twice in a window; refuses nothing.",
+                "type": "boolean",
+                "default": False,
+            },
+            "references": reference,
         },
         required=("type",),
     )
@@ -126,6 +143,7 @@ def _source() -> Schema:
             "fields": _named("Fields by name.", IDENTIFIER, field),
             "lateness": _duration("An event this much later than its time is ordinary"),
             "max_future": _duration("An event time beyond the clock by more than this is refused"),
+            "freshness": _duration("The longest silence that is ordinary, seen when a window ends"),
         },
         required=("event_type", "key", "event_time", "fields"),
     )

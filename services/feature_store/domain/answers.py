@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from millrace.aggregates import NEVER_US, newest_latest, read_windows
+from millrace.aggregates import NEVER_US, read_windows
 from millrace.definitions.keys import composite_key
 from millrace.definitions.model import FieldType
 
@@ -76,12 +76,7 @@ def read_rows(view: CompiledView, rows: Sequence[Sequence[bytes | None]], at_us:
             view.layout, rows, at_us=at_us, windows_us=view.view.windows_us, hop_us=view.view.hop_us
         )
         return Reading(values.reshape(len(view.view.columns), len(rows)), newest, at)
-    found = [newest_latest(view.latest_code, parts) for parts in rows]
-    newest = np.array([NEVER_US if latest is None else latest.event_us for latest in found], dtype=np.int64)
-    columns = np.empty((len(view.view.columns), len(rows)), dtype=object)
-    for e, latest in enumerate(found):
-        if latest is not None:
-            columns[:, e] = latest.values
+    columns, newest = view.latest_layout.read(rows)
     return Reading(columns, newest, at)
 
 
@@ -115,11 +110,6 @@ def join_keys(lookup: Lookup, judged: Mapping[Lookup, Judged]) -> list[str | Non
     """The entity keys that a joined lookup's carriers hold; None where one of them is not PRESENT."""
     parts = [judged[carrier].column(column).values.tolist() for carrier, column in lookup.carriers]
     return [composite_key(values) for values in zip(*parts, strict=True)]
-
-
-def numbers(cells: Cells) -> np.ndarray:
-    """The values as float64, NaN for null."""
-    return cells.values.astype(np.float64)  # None becomes NaN, true and false 1 and 0
 
 
 def typed(feature: Feature, cells: Cells) -> list[Any]:

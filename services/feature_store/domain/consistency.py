@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
-from typing import Any
 
 from millrace.definitions.model import View
 
+from services.feature_store.domain.answers import Cells, typed
 from services.feature_store.domain.inputs import Feature, Lookup
 from services.feature_store.domain.values import Position, Status
 
@@ -165,8 +165,7 @@ def outcome_of(online: Cell, offline: Cell, slack: float = 0.0) -> Outcome:
     return Outcome.MISMATCH
 
 
-def cell_of(value: Any, status: int, age_us: int) -> Cell:
-    """A cell as it is compared: numbers are floats, null is None."""
-    if value is None or (isinstance(value, float) and value != value):
-        return Cell(None, int(status), int(age_us))
-    return Cell(value if isinstance(value, str) else float(value), int(status), int(age_us))
+def cells_of(feature: Feature, cells: Cells) -> list[Cell]:
+    """One column of an answer as it is compared: text or float by the feature's type."""
+    found = zip(typed(feature, cells), cells.status.tolist(), cells.age_us.tolist(), strict=True)
+    return [Cell(value, status, age_us) for value, status, age_us in found]

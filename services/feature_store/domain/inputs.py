@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 from millrace.definitions.model import FieldType, Project
 
 from services.feature_store.domain.views import CompiledView
@@ -33,6 +34,17 @@ class Feature:
     column: int
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The features of one lookup: their places in the answer and their columns in the view, all of them and those of
+    numbers alone; int64."""
+
+    places: np.ndarray
+    columns: np.ndarray
+    numbers: np.ndarray
+    number_columns: np.ndarray
+
+
 @dataclass(frozen=True)
 class InputsPlan:
     """The features of an answer, in order. Round one reads the `direct` lookups, round two the `joined` ones."""
@@ -56,6 +68,24 @@ class InputsPlan:
         return tuple({lookup.view.id: lookup.view for lookup in (*self.direct, *self.joined)}.values())
 
     @cached_property
+    def parts(self) -> dict[Lookup, Part]:
+        """The features, lookup by lookup."""
+        grouped: dict[Lookup, list[tuple[int, Feature]]] = {}
+        for place, feature in enumerate(self.features):
+            grouped.setdefault(feature.lookup, []).append((place, feature))
+        return {lookup: _part(features) for lookup, features in grouped.items()}
+
+    @cached_property
+    def is_text(self) -> np.ndarray:
+        """uint8 per feature, 1 for text."""
+        return np.array([feature.type is FieldType.STRING for feature in self.features], dtype="u1")
+
+    @cached_property
+    def texts(self) -> tuple[Feature, ...]:
+        """The features of text."""
+        return tuple(feature for feature in self.features if feature.type is FieldType.STRING)
+
+    @cached_property
     def names(self) -> list[str]:
         """Feature names, in order."""
         return [feature.name for feature in self.features]
@@ -64,6 +94,15 @@ class InputsPlan:
         """The plan for some of the features, in the order of `names`; KeyError with the first name that is unknown."""
         known = {feature.name: feature for feature in self.features}
         return InputsPlan(tuple(known[name] for name in names))
+
+
+def _part(features: Sequence[tuple[int, Feature]]) -> Part:
+    numbers = [(place, feature) for place, feature in features if feature.type is not FieldType.STRING]
+    pairs = [[(place, feature.column) for place, feature in chosen] for chosen in (features, numbers)]
+    (places, columns), (number_places, number_columns) = (
+        np.array(chosen, dtype=np.int64).reshape(-1, 2).T for chosen in pairs
+    )
+    return Part(places, columns, number_places, number_columns)
 
 
 def plan_inputs(project: Project, views: Mapping[str, CompiledView]) -> InputsPlan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from millrace.aggregates import NEVER_US, Latest, Lifted, merge_rows, pack_latest, unpack_order, window_start
+from millrace.aggregates import NEVER_US, Latest, Lifted, merge_rows, window_start
 
 from services.feature_store.domain.views import CompiledView, Row, Selection, sequence
 
@@ -115,10 +115,10 @@ def _latest_rows(
         mine = (event_us[place], seq[place], place)
         if entity not in newest or mine > newest[entity]:
             newest[entity] = mine
+    layout = view.latest_layout
     changed: dict[str, bytes] = {}
     for entity, (at_us, number, place) in newest.items():
         row = old[entity]
-        if row is None or unpack_order(view.latest_code, row) < (at_us, number):
-            latest = Latest(at_us, number, view.latest(events.rows[place]))
-            changed[entity] = pack_latest(view.latest_code, latest)
+        if row is None or layout.order(row) < (at_us, number):
+            changed[entity] = layout.pack(Latest(at_us, number, view.latest(events.rows[place])))
     return changed

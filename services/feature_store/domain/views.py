@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from millrace.aggregates import Layout, State, hash_values, latest_code
+from millrace.aggregates import LatestLayout, Layout, State, hash_values
 from millrace.definitions.keys import composite_key, entity_key
-from millrace.definitions.model import Aggregation, View
+from millrace.definitions.model import Aggregation, FieldType, View
 from millrace.expressions import Expression, ExpressionError, parse
 
 Row = Mapping[str, Any]
+_NO_TYPES: Mapping[str, str] = {}
+_AS_FLOATS = (FieldType.NUMBER.value, FieldType.BOOLEAN.value)
 # Partitions of a topic; more do not fit beside the offset in a sequence number.
 MOST_PARTITIONS = 1_024
 
@@ -35,9 +37,10 @@ class Selection:
 
 
 class CompiledView:
-    """One view, ready to be fed. `id` is `name@version`; `fields` are the source's fields that it reads."""
+    """One view, ready to be fed. `id` is `name@version`; `fields` are the source's fields that it reads; `types` are
+    those of its columns (`millrace.definitions.semantics.view_types`), for the rows of a latest view."""
 
-    def __init__(self, view: View, lateness_us: int) -> None:
+    def __init__(self, view: View, lateness_us: int, types: Mapping[str, str] = _NO_TYPES) -> None:
         self.view = view
         self.id = f"{view.name}@{view.version}"
         self.lateness_us = lateness_us
@@ -45,7 +48,7 @@ class CompiledView:
         self._values = [parse(a.expression) if a.expression else None for a in view.aggregates]
         self._derived = [parse(text) for _, text in view.derive]
         self.layout = Layout(view.aggregates) if view.is_windowed else None
-        self.latest_code = latest_code(view.columns)
+        self.latest_layout = LatestLayout(view.columns, [types.get(c) in _AS_FLOATS for c in view.columns])
         expressions = [self._where, *self._values, *self._derived]
         names = {name for e in expressions if e is not None for name in e.names}
         self.fields = frozenset({*view.entity_fields, *view.latest, *names})

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import grpc
 import numpy as np
-from millrace.definitions.model import FieldType
 from millrace.runtime.errors import Invalid
 from millrace.wire.feature_store.v1 import service_pb2, service_pb2_grpc
 from millrace.wire.labeling.v1 import service_pb2 as labeling_pb2
 
-from services.feature_store.domain.answers import Cells, numbers, typed
-from services.feature_store.domain.inputs import Feature, InputsPlan
+from services.feature_store.domain.answers import Judged
+from services.feature_store.domain.inputs import InputsPlan, Lookup
 from services.feature_store.entrypoints.consistency_rpc import encode_report
 from services.feature_store.handlers.consistency_report import ConsistencyReports
 from services.feature_store.handlers.reads import OnlineReads
@@ -58,7 +57,7 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
         )
         return service_pb2.GetOnlineReply(
             features=answer.plan.names,
-            columns=encode_columns(answer.plan, answer.cells),
+            columns=encode_columns(answer.plan, answer.judged),
             as_of_us=answer.as_of_us,
         )
 
@@ -73,8 +72,8 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
         moment_us = np.array([key.moment_us for key in request.keys], dtype=np.int64)
         await self._historian.settle(feed, max((key.moment_us for key in request.keys), default=0))
         moments = Moments(entities, moment_us, 0, request.as_happened)
-        cells = await self._historian.cells(feed, plan, moments, self._few, few=True)
-        return service_pb2.GetHistoricalReply(features=plan.names, columns=encode_columns(plan, cells))
+        judged = await self._historian.judged(feed, plan, moments, self._few, few=True)
+        return service_pb2.GetHistoricalReply(features=plan.names, columns=encode_columns(plan, judged))
 
     async def CreateTrainingSet(
         self, request: service_pb2.TrainingSetRequest, context: Context
@@ -102,20 +101,28 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
             raise Invalid(f"at most {self._most_entities} entities in one call, not {count}")
 
 
-def encode_columns(plan: InputsPlan, cells: Sequence[Cells]) -> list[service_pb2.FeatureColumn]:
-    """One column per feature of the plan."""
-    return [_encoded(feature, column) for feature, column in zip(plan.features, cells, strict=True)]
-
-
-def _encoded(feature: Feature, cells: Cells) -> service_pb2.FeatureColumn:
-    column = service_pb2.FeatureColumn(
-        status=cells.status.astype("u1").tobytes(), age_us=cells.age_us.astype("<i8").tobytes()
+def encode_columns(plan: InputsPlan, judged: Mapping[Lookup, Judged]) -> service_pb2.FeatureColumns:
+    """All cells of an answer. Taken view by view: for few entities the number of calls is what costs."""
+    size = next((view.status.shape[1] for view in judged.values()), 0)
+    status = np.empty((len(plan.features), size), dtype="u1")
+    age_us = np.empty((len(plan.features), size), dtype="<i8")
+    values = np.empty((len(plan.features), size), dtype="<f8")
+    texts: list[str] = []
+    for lookup, part in plan.parts.items():
+        view = judged[lookup]
+        status[part.places] = view.status[part.columns]
+        age_us[part.places] = view.age_us[part.columns]
+        if len(part.numbers):
+            values[part.numbers] = view.values[part.number_columns].astype(np.float64)  # None becomes NaN
+    for feature in plan.texts:
+        texts.extend("" if value is None else str(value) for value in judged[feature.lookup].values[feature.column])
+    return service_pb2.FeatureColumns(
+        is_text=plan.is_text.tobytes(),
+        numbers=values[plan.is_text == 0].tobytes(),
+        texts=texts,
+        status=status.tobytes(),
+        age_us=age_us.tobytes(),
     )
-    if feature.type is FieldType.STRING:
-        column.texts.extend(["" if value is None else value for value in typed(feature, cells)])
-    else:
-        column.numbers = numbers(cells).astype("<f8").tobytes()
-    return column
 
 
 def _progress(progress: Progress) -> service_pb2.TrainingSetProgress:

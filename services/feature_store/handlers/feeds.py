@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from millrace.bus.ports import Bus
 from millrace.bus.topics import data_topic, load_topics
 from millrace.definitions.model import Project, Source
+from millrace.definitions.semantics import view_types
 from millrace.runtime.definitions import Definition
 
 from services.feature_store.domain.inputs import InputsPlan, plan_inputs
@@ -105,7 +106,10 @@ class FeedBook:
         fed = [source for source in project.sources if project.views_of(source.name)]
         await self._bus.ensure_topics(load_topics().for_project(project.name, [source.name for source in fed]))
         lateness = {source.name: source.lateness_us for source in fed}
-        views = {f"{v.name}@{v.version}": CompiledView(v, lateness[v.source]) for v in project.views}
+        views = {
+            f"{v.name}@{v.version}": CompiledView(v, lateness[v.source], view_types(v, project.source(v.source)))
+            for v in project.views
+        }
         sources = {}
         for source in fed:
             partitions = len(await self._bus.partitions(data_topic(project.name, source.name)))

@@ -26,11 +26,16 @@ LOOK_EVERY_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One column of cells per feature of the plan; `as_of_us` per view id."""
+    """What was read of each lookup of the plan; `as_of_us` per view id."""
 
     plan: InputsPlan
-    cells: list[Cells]
+    judged: Mapping[Lookup, Judged]
     as_of_us: dict[str, int]
+
+    @property
+    def cells(self) -> list[Cells]:
+        """One column of cells per feature of the plan."""
+        return assemble(self.plan, self.judged)
 
 
 class OnlineReads:
@@ -69,10 +74,9 @@ class OnlineReads:
             await self._round(feed, keys, judged, as_of, standings)
             for lookup in plan.joined:
                 judged[lookup] = judged[lookup].at(places[lookup])
-        answer = Answer(plan, assemble(plan, judged), as_of)
         if self._sampler is not None and (chosen := self._sampler.choose(project, entities)):
-            self._sampler.take(feed, plan, {i: entities[i] for i in chosen}, answer.cells, standings)
-        return answer
+            self._sampler.take(feed, plan, {i: entities[i] for i in chosen}, assemble(plan, judged), standings)
+        return Answer(plan, judged, as_of)
 
     async def _round(
         self,

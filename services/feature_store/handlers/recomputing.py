@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from services.feature_store.domain.answers import Judged, assemble, join_keys, judge
-from services.feature_store.domain.consistency import Cell, SampledRead, Standing, cell_of, lookup_name
+from services.feature_store.domain.consistency import Cell, SampledRead, Standing, cells_of, lookup_name
 from services.feature_store.domain.inputs import InputsPlan, Lookup
 from services.feature_store.domain.values import Position
 from services.feature_store.domain.views import MOST_PARTITIONS, sequence
@@ -85,8 +85,8 @@ async def _worked_out(plan: InputsPlan, reads: Sequence[SampledRead], look_up: L
             keys = join_keys(lookup, judged)
         places = np.array([-1 if key is None else i for i, key in enumerate(keys)], dtype=np.int64)
         judged[lookup] = (await look_up(lookup, keys)).at(places)
-    columns = assemble(plan, judged)
-    return [[cell_of(c.values[i], c.status[i], c.age_us[i]) for c in columns] for i in range(len(reads))]
+    columns = [cells_of(feature, c) for feature, c in zip(plan.features, assemble(plan, judged), strict=True)]
+    return [list(cells) for cells in zip(*columns, strict=True)]
 
 
 def _joined(parts: Sequence[tuple[list[int], Judged]]) -> Judged:

@@ -13,7 +13,7 @@ from millrace.runtime.clock import wall_us
 from millrace.runtime.errors import Unavailable
 
 from services.feature_store.domain.answers import Cells
-from services.feature_store.domain.consistency import SampledRead, Standing, cell_of, is_sampled, lookup_name
+from services.feature_store.domain.consistency import SampledRead, Standing, cells_of, is_sampled, lookup_name
 from services.feature_store.domain.inputs import InputsPlan, Lookup
 from services.feature_store.handlers.feeds import ProjectFeed
 from services.feature_store.ports import ReadLog
@@ -82,12 +82,16 @@ class ReadSampler:
         standings: Mapping[Lookup, Standing],
     ) -> None:
         """Keep the answers of the entities at `chosen` places. A view that has applied nothing yet has no history."""
-        if any(not standing.as_of_us for standing in standings.values()):
+        if not plan.features or any(not standing.as_of_us for standing in standings.values()):
             return
         named = {lookup_name(lookup): standing for lookup, standing in standings.items()}
         now_us, version, names = self._now_us(), feed.definition.version, tuple(plan.names)
-        for place, entity in chosen.items():
-            answered = tuple(cell_of(c.values[place], c.status[place], c.age_us[place]) for c in cells)
+        places = list(chosen)
+        columns = [
+            cells_of(feature, Cells(c.values[places], c.status[places], c.age_us[places]))
+            for feature, c in zip(plan.features, cells, strict=True)
+        ]
+        for answered, entity in zip(zip(*columns, strict=True), chosen.values(), strict=True):
             read = SampledRead(
                 self._make_id(), feed.definition.project.name, version, entity, now_us, names, answered, named
             )

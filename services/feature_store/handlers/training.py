@@ -94,7 +94,13 @@ class Historian:
     async def cells(
         self, feed: ProjectFeed, plan: InputsPlan, moments: Moments, reader: HistoryReader, *, few: bool
     ) -> list[Cells]:
-        """One column of cells per feature.
+        """One column of cells per feature; see `judged`."""
+        return assemble(plan, await self.judged(feed, plan, moments, reader, few=few))
+
+    async def judged(
+        self, feed: ProjectFeed, plan: InputsPlan, moments: Moments, reader: HistoryReader, *, few: bool
+    ) -> dict[Lookup, Judged]:
+        """What history says of each lookup of the plan.
 
         With `few` examples history is read by entity key and without a lower bound, so that an old value shows as
         EXPIRED; otherwise by time, as far back as it can matter.
@@ -114,7 +120,7 @@ class Historian:
 
         for round_ in (plan.direct, plan.joined):  # a join's keys are values of the first round
             await asyncio.gather(*map(look_up, round_))
-        return assemble(plan, judged)
+        return judged
 
     async def _events(
         self, feed: ProjectFeed, view: CompiledView, keys: Sequence[str | None], moments: Moments, *, few: bool

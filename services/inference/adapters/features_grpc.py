@@ -30,15 +30,14 @@ class GrpcFeatures:
             reply = await self._stub.GetOnline(request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
             raise _explained(error) from error
-        if list(reply.features) != list(names) or len(reply.columns) != len(names):
-            raise FeaturesUnavailable(
-                f"the feature store answered {len(reply.columns)} of {len(reply.features)} features; "
-                f"expected {len(names)}"
-            )
         try:
             columns = read_columns(reply.columns, len(entities))
         except ValueError as error:
             raise FeaturesUnavailable(f"the feature store's answer cannot be read: {error}") from error
+        if list(reply.features) != list(names) or len(columns) != len(names):
+            raise FeaturesUnavailable(
+                f"the feature store answered {len(columns)} of {len(reply.features)} features; expected {len(names)}"
+            )
         as_of_us = min(reply.as_of_us.values(), default=0)
         return FeatureRows(names, _rows(names, columns, len(entities)), as_of_us)
 

@@ -20,7 +20,8 @@ Rule = Callable[[Any], str]  # "" when kept, else what was expected
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One broken rule: json, size, type, required, range, set, regex, future, key, unknown_source."""
+    """One broken rule: json, size, type, required, range, set, regex, future, key, event_type, schema,
+    unknown_source."""
 
     field: str
     rule: str
@@ -56,14 +57,15 @@ class _Column:
 
 
 class Contract:
-    """A source's contract, compiled once. `numeric` are the fields that are profiled.
+    """A source's contract, compiled once, of the definition `version`. `numeric` are the fields that are profiled.
 
     A null and an absent field are the same. Undeclared fields are not kept: their names come back in `Row.unknown` to
     be counted. The key is read after PII treatment, so that a hashed key is a hash everywhere.
     """
 
-    def __init__(self, source: Source, secret: bytes) -> None:
+    def __init__(self, source: Source, secret: bytes, version: int = 0) -> None:
         self.source = source
+        self.version = version
         self._columns = tuple(_compile(field, source, secret) for field in source.fields)
         self._names = frozenset(field.name for field in source.fields)
         self._treated = tuple(column for column in self._columns if column.treat is not None)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.ingestion.domain.contracts import Violation
+from services.ingestion.domain.expectations import Finding
 
 MAX_RULES = 256  # (field, rule) pairs counted apart per window; a source has few, an attacker's names are many
 _SKETCH_BITS = 8192  # linear counting: about 1 % off at 5,000 distinct values, saturated near 50,000
@@ -84,6 +85,7 @@ class Window:
     quarantined: int = 0
     broken: dict[tuple[str, str], Broken] = field(default_factory=dict)
     fields: dict[str, Moments] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()  # of a window that ended
 
     def refuse(self, violations: Sequence[Violation]) -> None:
         """Counts one refused event and each rule it broke."""

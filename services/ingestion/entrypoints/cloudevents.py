@@ -1,8 +1,9 @@
 """CloudEvents 1.0 over HTTP (its binding and JSON format), by the project's own SDK, in all three modes.
 
 An event's identity is its `source` and `id` together, as the specification says. `type` is held against the contract's,
-the extension `availableus` is the availability that the producer claims (microseconds); every other attribute is left
-out: what an event says stands in its data.
+the extension `availableus` is the availability that the producer claims (microseconds), `dataschema` the definition
+version that it wrote the event by where it is one of ours (`millrace:<project>/<source>/<version>`); every other
+attribute is left out: what an event says stands in its data.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from millrace.runtime.errors import Invalid
 
+from services.ingestion.domain.versions import SCHEME
 from services.ingestion.handlers.judge import Incoming
 
 STRUCTURED = "application/cloudevents"
@@ -59,10 +61,12 @@ def _read(headers: Mapping[str, str], body: bytes, which: str) -> Incoming:
 def _incoming(event: BaseCloudEvent) -> Incoming:
     data: Any = event.get_data()
     available = event.get_extension(AVAILABLE)
+    schema = event.get_dataschema() or ""
     return Incoming(
         json=data.encode() if isinstance(data, str) else data if isinstance(data, bytes) else b"",
         id=f"{event.get_source()}#{event.get_id()}",
         available_us=int(available) if available is not None else 0,
         **({} if isinstance(data, str | bytes) else {"value": data}),
         type=event.get_type(),
+        schema=schema if schema.startswith(SCHEME) else "",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import IO, Any
 
 import msgspec
@@ -21,6 +22,7 @@ from services.ingestion.handlers.plane import Ingestion
 
 FILE_BATCH_EVENTS = 500
 MAX_VERDICTS = 1_000  # in the answer to a file; the counts are always whole
+SCHEMA_HEADER = "millrace-schema-version"  # the definition version that the request's events were written by
 MEMORY_SPOOL_BYTES = 8 * 1024 * 1024
 
 
@@ -37,6 +39,7 @@ def router(plane: Ingestion, max_body_bytes: int, max_file_bytes: int) -> APIRou
         else:
             event_id = request.headers.get("idempotency-key", "")
             events = split_events(body, request.headers.get("content-type", ""), event_id)
+        events = _named(events, request.headers.get(SCHEMA_HEADER, ""))
         return summary(await plane.publish(project, source, events, origin()))
 
     @routes.post("/files")
@@ -48,7 +51,8 @@ def router(plane: Ingestion, max_body_bytes: int, max_file_bytes: int) -> APIRou
             spool.seek(0)
             total: dict[str, Any] = {"accepted": 0, "duplicates": 0, "quarantined": 0, "verdicts": []}
             async for batch in rows_aside(read_file(kind, spool), FILE_BATCH_EVENTS):
-                _add(total, summary(await plane.publish(project, source, batch, origin())))
+                named = _named(batch, request.headers.get(SCHEMA_HEADER, ""))
+                _add(total, summary(await plane.publish(project, source, named, origin())))
         return total
 
     return routes
@@ -64,6 +68,11 @@ def split_events(body: bytes, content_type: str, event_id: str = "") -> list[Inc
         except msgspec.DecodeError:
             return [Incoming(body, event_id)]
     return [Incoming(body, event_id)]
+
+
+def _named(events: list[Incoming], schema: str) -> list[Incoming]:
+    """Events that name no definition version get the request's."""
+    return [replace(event, schema=event.schema or schema) for event in events] if schema else events
 
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from millrace.runtime.errors import Invalid
 from millrace.wire.common.v1 import common_pb2
 from millrace.wire.ingestion.v1 import service_pb2, service_pb2_grpc
 
+from services.ingestion.entrypoints.profiles import profile_reply
 from services.ingestion.handlers.clocks import Origin
+from services.ingestion.handlers.docs import DataDocs
 from services.ingestion.handlers.judge import Incoming
 from services.ingestion.handlers.lanes import ACCEPTED, DUPLICATE, QUARANTINED, Outcome
 from services.ingestion.handlers.plane import Ingestion
@@ -26,13 +28,14 @@ _OUTCOMES = {
 class IngestionService(service_pb2_grpc.IngestionServicer):
     """millrace.wire.ingestion.v1.Ingestion over the plane."""
 
-    def __init__(self, plane: Ingestion) -> None:
+    def __init__(self, plane: Ingestion, docs: DataDocs) -> None:
         self._plane = plane
+        self._docs = docs
 
     async def Publish(self, request: service_pb2.PublishRequest, context: Any) -> service_pb2.PublishReply:
         """One bounded batch."""
         auth.require("producer")
-        events = _incoming(request.events)
+        events = _incoming(request.events, request.schema_version)
         return to_reply(await self._plane.publish(request.project, request.source, events, origin()))
 
     async def PublishStream(
@@ -66,6 +69,11 @@ class IngestionService(service_pb2_grpc.IngestionServicer):
         await self._plane.clocks.release(request.project, request.lease_id)
         return common_pb2.Empty()
 
+    async def GetProfile(self, request: service_pb2.ProfileRequest, context: Any) -> service_pb2.ProfileReply:
+        """One day of a source's data docs."""
+        found = await self._docs.source(request.project, request.source, request.day_us, request.days or 30)
+        return profile_reply(found)
+
 
 def origin() -> Origin:
     """(actor, traceparent) of the call being served; no actor where nobody had to say who they are."""
@@ -88,8 +96,15 @@ def to_reply(outcomes: Sequence[Outcome]) -> service_pb2.PublishReply:
     return reply
 
 
-def _incoming(events: Iterable[service_pb2.DataEvent]) -> list[Incoming]:
-    return [Incoming(event.json, event.id, event.available_us) for event in events]
+def _incoming(events: Iterable[service_pb2.DataEvent], schema_version: int = 0) -> list[Incoming]:
+    return [
+        Incoming(event.json, event.id, event.available_us, schema=_named(event.schema_version or schema_version))
+        for event in events
+    ]
+
+
+def _named(schema_version: int) -> str:
+    return str(schema_version) if schema_version else ""
 
 
 def _lease(row: ClockRow) -> service_pb2.ClockLease:

@@ -79,8 +79,7 @@ class ClockDesk:
                 outcomes = await self._tell(moved, lanes, arrivals, origin)
             else:
                 outcomes = await _append(lanes, arrivals, origin)
-            windows = {(project, lane.name): lane.window.to_state() for lane in self._lanes_of(project) if lane.window}
-            await self._ledger.move(moved, windows if now_us > row.now_us else {})
+            await self._ledger.move(moved, open_windows(self._lanes_of(project)) if now_us > row.now_us else {})
             self._rows[project] = moved
             return moved, outcomes
 
@@ -144,3 +143,9 @@ async def publish_closed_windows(bus: Bus, lanes: Iterable[Lane]) -> None:
     await bus.publish(told)
     for lane, window in closed:
         lane.closed_windows.remove(window)
+
+
+def open_windows(lanes: Iterable[Lane]) -> dict[tuple[str, str], Mapping[str, object]]:
+    """The lanes' open windows by (project, source), to be kept."""
+    states = {(lane.project, lane.name): lane.window_state() for lane in lanes}
+    return {place: state for place, state in states.items() if state is not None}

@@ -24,13 +24,15 @@ KEPT_BYTES = 64 * 1024  # of an oversized event, for a person to look at
 @dataclass(frozen=True, slots=True)
 class Incoming:
     """One event as received: JSON bytes, or a decoded `value` (a file's row, a CloudEvent's data). `type` is what its
-    producer says that it is (empty: what the source takes). Times are microseconds."""
+    producer says that it is (empty: what the source takes), `schema` the definition version that it says it wrote it by
+    (empty: none). Times are microseconds."""
 
     json: bytes = b""
     id: str = ""
     available_us: int = 0
     value: Any = _UNREADABLE
     type: str = ""
+    schema: str = ""
 
 
 @dataclass(slots=True)
@@ -43,6 +45,7 @@ class Judged:
     body: bytes
     value: Any
     wanted_us: int
+    schema_version: int = 0  # of the contract that judged it
 
 
 def judge(contract: Contract, event: Incoming, wanted_us: int, latest_us: int) -> Judged:
@@ -65,7 +68,17 @@ def judge(contract: Contract, event: Incoming, wanted_us: int, latest_us: int) -
     # The key travels three times: in the JSON, as the message's key and as its subject.
     if len(body) + (2 * len(verdict.key.encode()) if isinstance(verdict, Row) else 0) > MAX_EVENT_BYTES:
         return oversized(contract.source.name, Incoming(payload or body, event.id), wanted_us)
-    return Judged(event.id or content_id(contract.source.name, body), verdict, body, value, wanted_us)
+    event_id = event.id or content_id(contract.source.name, body)
+    return Judged(event_id, verdict, body, value, wanted_us, contract.version)
+
+
+def misnamed(contract: Contract, event: Incoming, reason: str, wanted_us: int) -> Judged:
+    """The refusal of an event that names a definition version that cannot be."""
+    payload = event.json if event.value is _UNREADABLE else _encode(event.value)
+    if len(payload) > MAX_EVENT_BYTES or len(event.id) > MAX_ID_CHARACTERS:
+        return oversized(contract.source.name, Incoming(payload, event.id), wanted_us)
+    refusal = Refusal((Violation("", "schema", reason),))
+    return Judged(event.id or content_id(contract.source.name, payload), refusal, payload, None, wanted_us)
 
 
 def _other_type(contract: Contract, event: Incoming) -> Refusal | None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from aiokafka.partitioner import murmur2
@@ -21,12 +21,14 @@ from millrace.bus.topics import data_topic
 from millrace.runtime.errors import RoomError, Unavailable
 
 from services.ingestion.domain.contracts import Contract, Refusal, Row, Violation
+from services.ingestion.domain.expectations import Finding
 from services.ingestion.domain.ids import RecentIds
 from services.ingestion.domain.profiles import Window, window_at
 from services.ingestion.domain.times import visible_us
 from services.ingestion.errors import LaneFull
 from services.ingestion.handlers import messages
 from services.ingestion.handlers.judge import Judged
+from services.ingestion.handlers.watch import SourceWatch
 from services.ingestion.ports import Tails
 
 log = logging.getLogger(__name__)
@@ -77,6 +79,13 @@ def no_count(lane: Lane, outcomes: Sequence[Outcome], unknown_fields: int) -> No
     """Counts nothing."""
 
 
+CountFindings = Callable[["Lane", Sequence[Finding]], None]
+
+
+def no_findings(lane: Lane, findings: Sequence[Finding]) -> None:
+    """Counts nothing."""
+
+
 class Lane:
     """Appends to `data.<project>.<source>`; `open` first. Used from one event loop."""
 
@@ -91,6 +100,8 @@ class Lane:
         self.handled_events = 0
         self.waiting_events = 0
         self.count: Count = no_count
+        self.count_findings: CountFindings = no_findings
+        self.watch = SourceWatch(contract.source)
         self._topic = data_topic(project, contract.source.name)
         self._bus = bus
         self._tails = tails
@@ -161,12 +172,24 @@ class Lane:
             self.window.start_us, self.window.end_us = first.start_us, first.end_us
         if self.window is None or (self.window.end_us <= now_us and not self.window.events and self._is_far(now_us)):
             self.window = window_at(now_us, width)
+            self.watch.begin(now_us)
             return
         while self.window.end_us <= now_us:
+            self.window.findings = self.watch.close(self.window)
+            self.count_findings(self, self.window.findings)
             self.closed_windows.append(self.window)
             self.window = Window(self.window.end_us, self.window.end_us + width)
             if self._is_far(now_us):
                 self.window = window_at(now_us - MAX_EMPTY_WINDOWS * width, width)
+
+    def window_state(self) -> dict[str, Any] | None:
+        """The open window, to be kept; None when there is none."""
+        return None if self.window is None else {**self.window.to_state(), "watch": self.watch.to_state()}
+
+    def resume_window(self, state: Mapping[str, Any]) -> None:
+        """Goes on with the window that `window_state` gave. Before `open`."""
+        self.window = Window.from_state(state)
+        self.watch.resume(state.get("watch", {}))
 
     def _is_far(self, now_us: int) -> bool:
         return (
@@ -275,6 +298,7 @@ class Lane:
         self.count(self, outcomes, unknown)
         if counted:
             self._observe(counted)
+            self.watch.take(counted)
 
     def _observe(self, counted: Sequence[Judged]) -> None:
         """Adds new events to the open window."""

@@ -10,6 +10,7 @@ from millrace.wire.common.v1 import common_pb2
 from millrace.wire.ingestion.v1 import events_pb2
 
 from services.ingestion.domain.contracts import Refusal
+from services.ingestion.domain.expectations import FRESHNESS, NULL_SHARE, Finding
 from services.ingestion.domain.profiles import Moments, Window
 from services.ingestion.handlers.judge import Judged
 
@@ -41,7 +42,11 @@ def data(
         actor=origin[0],
         traceparent=origin[1],
         content_type=JSON,
-        extensions={"visible_us": str(visible_us), "event_us": str(event_us)},
+        extensions={
+            "visible_us": str(visible_us),
+            "event_us": str(event_us),
+            "schema_version": str(judged.schema_version),
+        },
     )
     return Message(topic, event, key.encode(), partition)
 
@@ -107,8 +112,14 @@ def window_closed(project: str, source: str, window: Window) -> Message:
         violations=[
             events_pb2.FieldViolation(field=name, rule=rule, events=broken.events, example=broken.example)
             for (name, rule), broken in window.broken.items()
+        ]
+        + [
+            events_pb2.FieldViolation(field=f.field, rule=f.rule, events=_count(f), example=f.example)
+            for f in window.findings
+            if f.is_broken
         ],
         profiles=[_profile(name, moments) for name, moments in window.fields.items()],
+        findings=[finding(f) for f in window.findings],
     )
     event = Event(
         id=derive_id(f"{key}/{window.start_us}/{window.end_us}", "ingestion.window"),
@@ -119,6 +130,27 @@ def window_closed(project: str, source: str, window: Window) -> Message:
         time_us=window.end_us,
     )
     return Message(VIOLATIONS_TOPIC, event, key.encode())
+
+
+def finding(found: Finding) -> events_pb2.Finding:
+    """A finding on the wire."""
+    return events_pb2.Finding(
+        field=found.field,
+        rule=found.rule,
+        measured=found.measured,
+        allowed=found.allowed,
+        events=found.events,
+        is_broken=found.is_broken,
+        example=found.example,
+        note=found.note,
+    )
+
+
+def _count(found: Finding) -> int:
+    """Events that broke a window's rule; one for a silence."""
+    if found.rule == FRESHNESS:
+        return 1
+    return round(found.measured * found.events) if found.rule == NULL_SHARE else int(found.measured)
 
 
 def clock_tick(project: str, now_us: int, lease_id: str) -> Message:

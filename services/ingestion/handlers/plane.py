@@ -15,18 +15,21 @@ from millrace.definitions.model import Clock
 from millrace.runtime.definitions import Definition
 
 from services.ingestion.domain.contracts import Contract, Refusal, Violation
-from services.ingestion.domain.profiles import Window
 from services.ingestion.domain.times import latest_us, reference_us
+from services.ingestion.domain.versions import SCHEME
 from services.ingestion.errors import TooLarge, UnknownProject, WallClock
 from services.ingestion.handlers import messages
-from services.ingestion.handlers.clocks import ClockDesk, Origin, publish_closed_windows
-from services.ingestion.handlers.judge import MAX_ID_CHARACTERS, Incoming, Judged, content_id, judge
-from services.ingestion.handlers.lanes import QUARANTINED, Count, Lane, Outcome, no_count
+from services.ingestion.handlers.clocks import ClockDesk, Origin, open_windows, publish_closed_windows
+from services.ingestion.handlers.judge import MAX_ID_CHARACTERS, Incoming, Judged, content_id, judge, misnamed
+from services.ingestion.handlers.lanes import QUARANTINED, Count, CountFindings, Lane, Outcome, no_count, no_findings
+from services.ingestion.handlers.notes import Notes
+from services.ingestion.handlers.versions import VersionDesk
 from services.ingestion.ports import ClockRow, Ledger, Tails
 
 log = logging.getLogger(__name__)
 
 JUDGED_AT_ONCE = 200  # about 2 ms of checking before other calls get their turn
+_RAW_HEADERS = frozenset({"ce_id", "available_us", "schema_version", "ce_dataschema"})
 IDLE_HEARTBEAT_US = 1_000_000  # `clock: wall`: partitions without events are told the time this often
 
 
@@ -39,6 +42,7 @@ class Limits:
     max_waiting_events: int = 20_000
     max_ahead_us: int = 86_400_000_000
     max_lease_ms: int = 600_000
+    max_definition_wait_us: int = 60_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,9 @@ class Outside:
     ledger: Ledger
     tails: Tails
     topics: TopicTable
+    notes: Notes
     count: Count = no_count
+    count_findings: CountFindings = no_findings
 
 
 class Ingestion:
@@ -64,11 +70,13 @@ class Ingestion:
         self._lanes: dict[str, dict[str, Lane]] = {}
         self._kept_windows: dict[tuple[str, str], Mapping[str, object]] = {}
         self.busy_requests = 0
+        self._schemas = VersionDesk(limits.max_definition_wait_us, wall_us)
         self.clocks = ClockDesk(outside.bus, outside.ledger, self.lanes_of, wall_us)
 
     async def open(self, secret: bytes) -> None:
         """Reads what was kept: clocks, leases, open windows. `secret` is the key of hashed fields."""
         self._secret = secret
+        self._outside.notes.open(secret)
         await self.clocks.open()
         self._kept_windows = dict(await self._outside.ledger.windows())
 
@@ -76,7 +84,8 @@ class Ingestion:
         """Ends every lane after its waiting work, and keeps the open windows."""
         lanes = list(self.all_lanes())
         await asyncio.gather(*(lane.close() for lane in lanes))
-        await self._outside.ledger.save_windows(_open_windows(lanes))
+        await self._outside.ledger.save_windows(open_windows(lanes))
+        await self._outside.notes.close()
 
     def versions(self) -> dict[str, int]:
         """Project to the version of the definition whose lanes are open."""
@@ -109,16 +118,18 @@ class Ingestion:
             self._definitions.pop(name, None)
             self._lanes.pop(name, None)
             await asyncio.gather(*(lane.close() for lane in old.values()))
+            await self._outside.notes.leave(name)
             return
         project = definition.project
         sources = [source.name for source in project.sources]
         await self._outside.bus.ensure_topics(self._outside.topics.for_project(name, sources))
-        contracts = {source.name: Contract(source, self._secret) for source in project.sources}
+        contracts = {source.name: Contract(source, self._secret, definition.version) for source in project.sources}
         lanes = {source: lane for source, lane in old.items() if source in contracts}
         lanes |= await self._open_lanes(name, [c for source, c in contracts.items() if source not in old])
         for source, contract in contracts.items():
             lanes[source].contract = contract
             lanes[source].window_width_us = project.monitors.data_quality.window_us
+        await self._outside.notes.follow(project, lanes.values())
         self._lanes[name], self._definitions[name] = lanes, definition
         await self._catch_up(name)
         await asyncio.gather(*(lane.close() for source, lane in old.items() if source not in lanes))
@@ -128,7 +139,7 @@ class Ingestion:
     ) -> list[Outcome]:
         """Outcomes in the order of `events`; when this returns all are acknowledged by the broker.
 
-        Raises UnknownProject, TooLarge, LaneFull, BusUnavailable.
+        Raises UnknownProject, TooLarge, LaneFull, DefinitionOnItsWay, BusUnavailable.
         """
         self._require_bounded(len(events))
         clock = self._clock_of(project)
@@ -152,7 +163,7 @@ class Ingestion:
         """Publishes what became available by `now_us`, source by source, and moves the clock; outcomes in the order of
         `arrivals`. After a failure the same call may be repeated.
 
-        Raises UnknownProject, TooLarge, LaneFull, BusUnavailable, NoSuchLease, ClockMovedBack.
+        Raises UnknownProject, TooLarge, LaneFull, DefinitionOnItsWay, BusUnavailable, NoSuchLease, ClockMovedBack.
         """
         self._require_bounded(sum(map(len, arrivals.values())))
         clock = self._clock_of(project)
@@ -183,7 +194,8 @@ class Ingestion:
         return await self.clocks.acquire(project, holder, max(1, min(ttl_ms or 30_000, self._limits.max_lease_ms)))
 
     async def beat(self) -> None:
-        """One beat of the projects on the wall clock: idle partitions are told the time, windows that ended closed."""
+        """One beat: on the wall clock idle partitions are told the time and windows that ended closed; everywhere the
+        notes that changed are kept."""
         for project, definition in self._definitions.items():
             if definition.project.clock is not Clock.WALL:
                 continue
@@ -193,7 +205,8 @@ class Ingestion:
                 lane.roll(now_us)
             await asyncio.gather(*(lane.heartbeat(now_us, now_us - IDLE_HEARTBEAT_US) for lane in lanes))
             await publish_closed_windows(self._outside.bus, lanes)
-            await self._outside.ledger.save_windows(_open_windows(lanes))
+            await self._outside.ledger.save_windows(open_windows(lanes))
+        await self._outside.notes.save()
 
     async def _judge_all(
         self, project: str, contract: Contract, clock: Clock, events: Sequence[Incoming]
@@ -201,9 +214,14 @@ class Ingestion:
         now_us, wall_us = self.now_us(project), self._wall_us()
         allowance_us = contract.source.max_future_us
         judged = []
+        named = {event.schema for event in events if event.schema}
+        refused = self._schemas.refusals(project, contract.source.name, contract.version, named) if named else {}
         for i, event in enumerate(events, start=1):
             wanted_us = reference_us(clock, now_us, event.available_us, wall_us, self._limits.max_ahead_us)
-            judged.append(judge(contract, event, wanted_us, latest_us(wanted_us, allowance_us)))
+            if refused and event.schema in refused:
+                judged.append(misnamed(contract, event, refused[event.schema], wanted_us))
+            else:
+                judged.append(judge(contract, event, wanted_us, latest_us(wanted_us, allowance_us)))
             if i % JUDGED_AT_ONCE == 0:
                 await asyncio.sleep(0)
         return judged
@@ -236,10 +254,10 @@ class Ingestion:
     async def _open_lane(self, project: str, contract: Contract) -> Lane:
         limits, outside = self._limits, self._outside
         lane = Lane(project, contract, outside.bus, outside.tails, limits.recent_ids, limits.max_waiting_events)
-        lane.count = outside.count
+        lane.count, lane.count_findings = outside.count, outside.count_findings
         kept = self._kept_windows.get((project, lane.name))
         if kept is not None:
-            lane.window = Window.from_state(kept)
+            lane.resume_window(kept)
         await lane.open()
         self._kept_windows.pop((project, lane.name), None)
         return lane
@@ -265,14 +283,17 @@ class Ingestion:
 
 
 def _from_record(record: Record) -> Incoming:
-    headers = {name: value for name, value in record.headers if name in ("ce_id", "available_us")}
+    headers = {name: value for name, value in record.headers if name in _RAW_HEADERS}
     # Without an id of its producer's the coordinates are the id: a second reading of the same record is then known.
     event_id = (
         headers.get("ce_id", b"").decode(errors="replace") or f"{record.topic}:{record.partition}:{record.offset}"
     )
     available = headers.get("available_us", b"")
-    return Incoming(record.data, event_id, int(available) if available.isdigit() else 0)
+    schema = headers.get("schema_version", b"") or _schema_uri(headers.get("ce_dataschema", b""))
+    available_us = int(available) if available.isdigit() else 0
+    return Incoming(record.data, event_id, available_us, schema=schema.decode(errors="replace"))
 
 
-def _open_windows(lanes: Iterable[Lane]) -> dict[tuple[str, str], Mapping[str, object]]:
-    return {(lane.project, lane.name): lane.window.to_state() for lane in lanes if lane.window is not None}
+def _schema_uri(uri: bytes) -> bytes:
+    """A schema of ours; those of other registries say nothing here."""
+    return uri if uri.startswith(SCHEME.encode()) else b""

@@ -14,7 +14,7 @@ from millrace.stores.sql import Database, Transaction
 
 from services.monitor.domain.alerts import Alert, State
 from services.monitor.domain.plans import Change, Plan, Variant
-from services.monitor.domain.quality import Broken, Profile, Window
+from services.monitor.domain.quality import Broken, Finding, Profile, Window
 from services.monitor.ports import Outcome, ReportRow, ScoreRow
 
 _ALERT_COLUMNS = (
@@ -277,7 +277,11 @@ def _alert(row: Mapping[str, Any]) -> Alert:
 
 
 def _window_row(project: str, window: Window) -> dict[str, Any]:
-    body = {"broken": [asdict(b) for b in window.broken], "profiles": [asdict(p) for p in window.profiles]}
+    body = {
+        "broken": [asdict(b) for b in window.broken],
+        "profiles": [asdict(p) for p in window.profiles],
+        "findings": [asdict(f) for f in window.findings],
+    }
     return {
         "project": project,
         "source": window.source,
@@ -301,6 +305,7 @@ def _window(row: Mapping[str, Any]) -> Window:
         broken=tuple(Broken(**b) for b in body["broken"]),
         profiles=tuple(Profile(**p) for p in body["profiles"]),
         event_id=row["event_id"],
+        findings=tuple(Finding(**f) for f in body.get("findings", ())),
     )
 
 

@@ -1,4 +1,5 @@
-"""Is the data itself broken? Shares of refused events, and fields whose magnitude jumps (a unit that changed)."""
+"""Is the data itself broken? Shares of refused events, rules of whole windows that broke, and fields whose magnitude
+jumps (a unit that changed)."""
 
 from __future__ import annotations
 
@@ -12,6 +13,8 @@ from millrace.statistics import drift
 LEAST_EVENTS = 20  # a window with fewer events has no rate worth an alarm
 HISTORY = 56  # windows of one source that are remembered: two weeks of six hours
 LEAST_JUMP = 3.0  # a magnitude that changes by less than this factor is no unit change, whatever its p value
+NULL_SHARE, FRESHNESS = "null_share", "freshness"
+_COUNTED_ONLY = frozenset({"unknown", NULL_SHARE, "unique", "references", FRESHNESS})  # they refuse no event
 FALSE_ALARMS_PER_YEAR = 1.0  # of all fields of one source together
 
 
@@ -37,6 +40,20 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """What a rule of whole windows measured: null_share, unique, references, freshness (field empty: the source)."""
+
+    field: str
+    rule: str
+    measured: float
+    allowed: float
+    events: int
+    is_broken: bool
+    example: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
     """What one window of a source looked like."""
 
@@ -48,11 +65,12 @@ class Window:
     broken: tuple[Broken, ...] = ()
     profiles: tuple[Profile, ...] = ()
     event_id: str = ""
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One subject (`source` or `source.field`) of one window."""
+    """One subject (`source`, `source.field`, or `source.field.rule` for rules of windows) of one window."""
 
     subject: str
     beyond: bool
@@ -67,10 +85,45 @@ def refused(window: Window, rule: QualityMonitor) -> Judged:
     share = window.quarantined / window.events if window.events else 0.0
     beyond = window.events >= LEAST_EVENTS and share > rule.max_quarantined_share
     reason = f"{share:.1%} of {window.events} events were refused (allowed {rule.max_quarantined_share:.1%})"
-    if beyond and window.broken:
-        worst = max(window.broken, key=lambda b: b.events)
+    refusing = [b for b in window.broken if b.rule not in _COUNTED_ONLY]
+    if beyond and refusing:
+        worst = max(refusing, key=lambda b: b.events)
         reason += f": {worst.field} breaks {worst.rule} {worst.events} times, for example {worst.example}"
     return Judged(window.source, beyond, share, rule.max_quarantined_share, window.events, reason)
+
+
+def expected(window: Window) -> list[Judged]:
+    """The rules of whole windows, as ingestion judged them; those without a verdict are left out."""
+    return [
+        Judged(
+            subject_of(window.source, f),
+            f.is_broken,
+            f.measured,
+            f.allowed,
+            f.events,
+            _finding_reason(f),
+        )
+        for f in window.findings
+        if f.is_broken or not f.note
+    ]
+
+
+def subject_of(source: str, found: Finding) -> str:
+    """`source.field.rule`, or `source.rule`."""
+    return ".".join(part for part in (source, found.field, found.rule) if part)
+
+
+def _finding_reason(found: Finding) -> str:
+    example = f", for example {found.example}" if found.example else ""
+    note = f" ({found.note})" if found.note else ""
+    if found.rule == FRESHNESS:
+        return f"nothing came for {found.measured:g} s (allowed {found.allowed:g} s){note}"
+    if found.rule == NULL_SHARE:
+        share = f"{found.measured:.1%} of {found.events} events"
+        return f"{found.field} is null in {share} (allowed {found.allowed:.1%}){note}"
+    words = {"unique": "repeat a value", "references": "refer to a value that was never seen"}
+    what = words.get(found.rule, f"break {found.rule}")
+    return f"{found.measured:g} of {found.events} values of {found.field} {what}{example}{note}"
 
 
 def jumps(window: Window, past: Sequence[Window]) -> list[Judged]:

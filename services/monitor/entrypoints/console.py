@@ -137,6 +137,7 @@ class Console:
         troubled = [(v.room, list(v.status.reasons) if v.status else ["does not answer"]) for v in rooms]
         return {
             "picture": loop_picture(rooms),
+            "data_docs": next((v.status.http_address for v in rooms if v.room == "ingestion" and v.status), ""),
             "clocks": clocks,
             "rooms": [(view, *health(view)) for view in rooms],
             "feature_store": next((v.status.http_address for v in rooms if v.room == "feature_store" and v.status), ""),

@@ -224,6 +224,7 @@ async def _ordinary_days(desk: Desk, moment: Moment, case: _Case, before_us: int
 def _action(moment: Moment, declared: str) -> tuple[str, str]:
     """Broken data explains drift: while it is broken nothing is retrained on it, and the alert says so."""
     open_now = moment.open_alerts(quality.RULE)
+    open_now += [a for a in moment.open_alerts(quality.EXPECTATIONS) if quality.distorts(a.subject)]
     if declared != "retrain" or not open_now:
         return declared, ""
     return "none", f"; no retraining is asked for while data quality of {open_now[0].subject} is in question"

@@ -204,7 +204,8 @@ def describe_alert(a: AlertEvent) -> Facts:
 
 def describe_window(w: ViolationWindow) -> Facts:
     """What one window of a source broke."""
-    broken = f": {w.violations[0].field} breaks {w.violations[0].rule}" if w.violations else ""
+    told = [f"{v.field or w.source} breaks {v.rule}" for v in w.violations]
+    broken = f": {', '.join(told[:3])}" + (f" and {len(told) - 3} more" if len(told) > 3 else "") if told else ""
     return Facts(f"{w.source}: {w.quarantined} of {w.events} events refused{broken}", w.project, w.window_end_us)
 
 

@@ -14,7 +14,7 @@ from millrace.wire.labeling.v1.events_pb2 import LabelHeartbeat
 from millrace.wire.registry.v1.events_pb2 import ModelEvent, ServingPlan, Variant
 
 from services.monitor.domain import plans
-from services.monitor.domain.quality import Broken, Profile, Window
+from services.monitor.domain.quality import Broken, Finding, Profile, Window
 from services.monitor.handlers import records
 from services.monitor.ports import Index, Log, State
 
@@ -133,6 +133,10 @@ def window_of(window: ViolationWindow, event_id: str) -> Window:
         broken=tuple(Broken(v.field, v.rule, v.events, v.example) for v in window.violations),
         profiles=tuple(Profile(p.field, p.events, p.nulls, p.mean, p.std) for p in window.profiles),
         event_id=event_id,
+        findings=tuple(
+            Finding(f.field, f.rule, f.measured, f.allowed, f.events, f.is_broken, f.example, f.note)
+            for f in window.findings
+        ),
     )
 
 

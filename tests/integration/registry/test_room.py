@@ -98,6 +98,12 @@ async def test_the_life_of_a_model_survives_kill_9(stack, tmp_path):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stub.Apply(service_pb2.ApplyRequest(yaml=yaml.replace("task: binary", "task: binar")))
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        other_type = yaml.replace("value: {type: number}", "value: {type: integer}")
+        with pytest.raises(grpc.aio.AioRpcError) as unreadable:
+            await stub.Apply(service_pb2.ApplyRequest(yaml=other_type, based_on_version=1, plan_only=True))
+        assert unreadable.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        said = unreadable.value.details() or ""
+        assert "sources.facts.fields.value.type" in said and "a number in version 1 and an integer in version 2" in said
         with pytest.raises(grpc.aio.AioRpcError) as stale:
             await stub.Apply(service_pb2.ApplyRequest(yaml=yaml.replace("horizon: 1h", "horizon: 2h")))
         assert stale.value.code() is grpc.StatusCode.ABORTED

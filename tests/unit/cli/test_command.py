@@ -21,13 +21,14 @@ Run = Callable[..., Any]
 INSTALLED = Path(sys.executable).parent / "millrace"
 TOP = [
     *("up", "down", "status", "doctor", "apply", "train", "runs", "publish", "predict", "replay", "rollback", "alerts"),
-    *("models", "events", "features", "deadletter"),
+    *("models", "events", "features", "data", "deadletter"),
 ]
 
 
 def commands() -> list[list[str]]:
     groups = {"models": ["list", "show", "push", "promote", "lineage"], "events": ["tail", "why"]}
     groups["features"] = ["list", "show", "read", "history"]
+    groups["data"] = ["profile"]
     groups["deadletter"] = ["list", "show", "replay"]
     return [[name] for name in TOP if name not in groups] + [[g, c] for g, names in groups.items() for c in names]
 

@@ -10,7 +10,7 @@ from millrace.definitions import load_text, to_canonical_json
 from millrace.wire.feature_store.v1 import service_pb2 as store_wire
 from millrace.wire.registry.v1 import events_pb2 as registry_events
 
-from tests.support.columns import column
+from tests.support.columns import columns
 from tests.unit.cli.conftest import FakeRooms, Refused
 from tests.unit.cli.test_replay import Run, one_line
 
@@ -53,11 +53,7 @@ def test_values_online_come_with_status_and_age(parcels: FakeRooms, millrace: Ru
     hours = 3 * 3_600_000_000
     parcels.on["FeatureStore.GetOnline"] = lambda request: store_wire.GetOnlineReply(
         features=["plan.origin", MEAN, "weather.wind"],
-        columns=[
-            column([("EAST", PRESENT, hours)]),
-            column([(12.5, PRESENT, 90_000_000)]),
-            column([(None, store_wire.MISSING, -1)]),
-        ],
+        columns=columns([[("EAST", PRESENT, hours)], [(12.5, PRESENT, 90_000_000)], [(None, store_wire.MISSING, -1)]]),
     )
     told = json.loads(millrace("features", "read", "parcels", "p1", "--feature", MEAN, "--json").stdout)
     assert [(r["value"], r["status"], r["age_us"]) for r in told] == [
@@ -73,7 +69,7 @@ def test_values_online_come_with_status_and_age(parcels: FakeRooms, millrace: Ru
 
 def test_values_of_a_moment_come_from_history(parcels: FakeRooms, millrace: Run) -> None:
     parcels.on["FeatureStore.GetHistorical"] = lambda request: store_wire.GetHistoricalReply(
-        features=[MEAN], columns=[column([(4.0, PRESENT, 1_000_000)])]
+        features=[MEAN], columns=columns([[(4.0, PRESENT, 1_000_000)]])
     )
     parcels.status["ingestion"].watermarks_us["parcels"] = T0
     for words, moment_us in (([], T0), (["--at", "2013-07-01T05:00:00", "--as-happened"], T0 + 5 * 3_600_000_000)):

@@ -29,7 +29,7 @@ from services.inference.adapters.features_grpc import GrpcFeatures
 from services.inference.bootstrap import Inference, Neighbours, open_doors, show
 from services.inference.settings import Settings
 from tests.support import onnx_models
-from tests.support.columns import Cell, column
+from tests.support.columns import Cell, columns
 from tests.support.poll import until
 
 PROJECT, MODEL = "shop", "returns"
@@ -53,9 +53,9 @@ class FakeFeatureStore(features_grpc.FeatureStoreServicer):
             await self.hold.wait()
         if self.refuse:
             await context.abort(self.refuse, "as the test wants it")
-        columns = [column([self._cell(entity, name) for entity in request.entities]) for name in request.features]
+        cells = columns([[self._cell(entity, name) for entity in request.entities] for name in request.features])
         as_of_us = {"a@1": 500, "b@1": 400}
-        return features_pb2.GetOnlineReply(features=request.features, columns=columns, as_of_us=as_of_us)
+        return features_pb2.GetOnlineReply(features=request.features, columns=cells, as_of_us=as_of_us)
 
     def _cell(self, entity: str, name: str) -> Cell:
         known = self.values.get(name, {})

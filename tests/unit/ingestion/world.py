@@ -25,9 +25,13 @@ from millrace.runtime.definitions import Definition
 from millrace.stores.sql import Database
 
 from services.ingestion.adapters.ledger_sql import SqlLedger
+from services.ingestion.adapters.profiles_sql import SqlProfiles
+from services.ingestion.adapters.references_store import ReferenceStore
 from services.ingestion.adapters.tails_bus import BusTails
 from services.ingestion.handlers.judge import Incoming
+from services.ingestion.handlers.notes import Notes
 from services.ingestion.handlers.plane import Ingestion, Limits, Outside
+from services.ingestion.handlers.references import ReferenceBooks
 from tests.support.topics import partitioned
 
 MIGRATIONS = Path("services/ingestion/entrypoints/migrations")
@@ -113,7 +117,10 @@ class World:
         topics = partitioned()
         await self.bus.ensure_topics(topics.static())
         ledger = SqlLedger(self.database)
-        self.plane = Ingestion(Outside(self.bus, ledger, BusTails(self.bus), topics), self.limits, lambda: self.wall_us)
+        self.books = ReferenceBooks(ReferenceStore(self.database, self.bus), self.limits.recent_ids)
+        notes = Notes(SqlProfiles(self.database, kept_days=400), self.books)
+        outside = Outside(self.bus, ledger, BusTails(self.bus), topics, notes)
+        self.plane = Ingestion(outside, self.limits, lambda: self.wall_us)
         await self.plane.open(await ledger.secret(b"s" * 32))
         for one in projects:
             self.definitions[one.name] = Definition(1, "", one)

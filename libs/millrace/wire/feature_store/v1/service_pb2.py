@@ -26,7 +26,7 @@ from millrace.wire.common.v1 import common_pb2 as millrace_dot_wire_dot_common_d
 from millrace.wire.labeling.v1 import service_pb2 as millrace_dot_wire_dot_labeling_dot_v1_dot_service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,millrace/wire/feature_store/v1/service.proto\x12\x1emillrace.wire.feature_store.v1\x1a$millrace/wire/common/v1/common.proto\x1a\'millrace/wire/labeling/v1/service.proto\"^\n\x10GetOnlineRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x10\n\x08\x65ntities\x18\x02 \x03(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x03(\t\x12\x15\n\rnot_before_us\x18\x04 \x01(\x03\"O\n\rFeatureColumn\x12\x0f\n\x07numbers\x18\x01 \x01(\x0c\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x0e\n\x06status\x18\x03 \x01(\x0c\x12\x0e\n\x06\x61ge_us\x18\x04 \x01(\x0c\"\xe5\x01\n\x0eGetOnlineReply\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x03(\t\x12L\n\x08\x61s_of_us\x18\x03 \x03(\x0b\x32:.millrace.wire.feature_store.v1.GetOnlineReply.AsOfUsEntry\x12>\n\x07\x63olumns\x18\x04 \x03(\x0b\x32-.millrace.wire.feature_store.v1.FeatureColumn\x1a-\n\x0b\x41sOfUsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01J\x04\x08\x02\x10\x03\"l\n\x12TrainingSetRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0f\n\x07\x66rom_us\x18\x02 \x01(\x03\x12\r\n\x05to_us\x18\x03 \x01(\x03\x12\x10\n\x08\x61s_of_us\x18\x04 \x01(\x03\x12\x13\n\x0b\x61s_happened\x18\x05 \x01(\x08\"x\n\x13TrainingSetProgress\x12\x11\n\trows_done\x18\x01 \x01(\x03\x12\x12\n\nrows_total\x18\x02 \x01(\x03\x12:\n\x08snapshot\x18\x03 \x01(\x0b\x32(.millrace.wire.feature_store.v1.Snapshot\"\x87\x01\n\x08Snapshot\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x03\x12\x0f\n\x07\x63olumns\x18\x03 \x03(\t\x12\x0f\n\x07\x66rom_us\x18\x04 \x01(\x03\x12\r\n\x05to_us\x18\x05 \x01(\x03\x12\x10\n\x08\x61s_of_us\x18\x06 \x01(\x03\x12\x1a\n\x12\x64\x65\x66inition_version\x18\x07 \x01(\x03\"%\n\x13ReadSnapshotRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"\x81\x01\n\x14GetHistoricalRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x31\n\x04keys\x18\x02 \x03(\x0b\x32#.millrace.wire.common.v1.ExampleKey\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x03(\t\x12\x13\n\x0b\x61s_happened\x18\x04 \x01(\x08\"l\n\x12GetHistoricalReply\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x03(\t\x12>\n\x07\x63olumns\x18\x03 \x03(\x0b\x32-.millrace.wire.feature_store.v1.FeatureColumnJ\x04\x08\x02\x10\x03\"E\n\x12\x43onsistencyRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0f\n\x07\x66rom_us\x18\x02 \x01(\x03\x12\r\n\x05to_us\x18\x03 \x01(\x03\"\xac\x01\n\x0e\x43onsistencyRow\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x0b\n\x03\x64\x61y\x18\x02 \x01(\t\x12\x10\n\x08\x63ompared\x18\x03 \x01(\x03\x12\r\n\x05\x65qual\x18\x04 \x01(\x03\x12\r\n\x05\x61head\x18\x05 \x01(\x03\x12\x10\n\x08mismatch\x18\x06 \x01(\x03\x12\x0f\n\x07missing\x18\x07 \x01(\x03\x12\r\n\x05\x65xtra\x18\x08 \x01(\x03\x12\x1a\n\x12largest_difference\x18\t \x01(\x01\"\x8b\x01\n\x0b\x46\x65\x61tureCell\x12-\n\x05value\x18\x01 \x01(\x0b\x32\x1e.millrace.wire.common.v1.Value\x12=\n\x06status\x18\x02 \x01(\x0e\x32-.millrace.wire.feature_store.v1.FeatureStatus\x12\x0e\n\x06\x61ge_us\x18\x03 \x01(\x03\"\xd3\x01\n\x12\x43onsistencyExample\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x0e\n\x06\x65ntity\x18\x02 \x01(\t\x12\x10\n\x08\x61s_of_us\x18\x03 \x01(\x03\x12\x0f\n\x07outcome\x18\x04 \x01(\t\x12;\n\x06online\x18\x05 \x01(\x0b\x32+.millrace.wire.feature_store.v1.FeatureCell\x12<\n\x07offline\x18\x06 \x01(\x0b\x32+.millrace.wire.feature_store.v1.FeatureCell\"\x81\x02\n\x10\x43onsistencyReply\x12<\n\x04rows\x18\x01 \x03(\x0b\x32..millrace.wire.feature_store.v1.ConsistencyRow\x12\x44\n\x08\x65xamples\x18\x02 \x03(\x0b\x32\x32.millrace.wire.feature_store.v1.ConsistencyExample\x12\x15\n\rchecked_reads\x18\x03 \x01(\x03\x12\x15\n\rskipped_reads\x18\x04 \x01(\x03\x12\x15\n\rpending_reads\x18\x05 \x01(\x03\x12\x15\n\rdropped_reads\x18\x06 \x01(\x03\x12\r\n\x05share\x18\x07 \x01(\x01*V\n\rFeatureStatus\x12\x1e\n\x1a\x46\x45\x41TURE_STATUS_UNSPECIFIED\x10\x00\x12\x0b\n\x07PRESENT\x10\x01\x12\x0b\n\x07MISSING\x10\x02\x12\x0b\n\x07\x45XPIRED\x10\x03\x32\xdb\x04\n\x0c\x46\x65\x61tureStore\x12m\n\tGetOnline\x12\x30.millrace.wire.feature_store.v1.GetOnlineRequest\x1a..millrace.wire.feature_store.v1.GetOnlineReply\x12~\n\x11\x43reateTrainingSet\x12\x32.millrace.wire.feature_store.v1.TrainingSetRequest\x1a\x33.millrace.wire.feature_store.v1.TrainingSetProgress0\x01\x12l\n\x0cReadSnapshot\x12\x33.millrace.wire.feature_store.v1.ReadSnapshotRequest\x1a%.millrace.wire.labeling.v1.ArrowChunk0\x01\x12y\n\rGetHistorical\x12\x34.millrace.wire.feature_store.v1.GetHistoricalRequest\x1a\x32.millrace.wire.feature_store.v1.GetHistoricalReply\x12s\n\x0b\x43onsistency\x12\x32.millrace.wire.feature_store.v1.ConsistencyRequest\x1a\x30.millrace.wire.feature_store.v1.ConsistencyReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,millrace/wire/feature_store/v1/service.proto\x12\x1emillrace.wire.feature_store.v1\x1a$millrace/wire/common/v1/common.proto\x1a\'millrace/wire/labeling/v1/service.proto\"^\n\x10GetOnlineRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x10\n\x08\x65ntities\x18\x02 \x03(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x03(\t\x12\x15\n\rnot_before_us\x18\x04 \x01(\x03\"a\n\x0e\x46\x65\x61tureColumns\x12\x0f\n\x07is_text\x18\x01 \x01(\x0c\x12\x0f\n\x07numbers\x18\x02 \x01(\x0c\x12\r\n\x05texts\x18\x03 \x03(\t\x12\x0e\n\x06status\x18\x04 \x01(\x0c\x12\x0e\n\x06\x61ge_us\x18\x05 \x01(\x0c\"\xe6\x01\n\x0eGetOnlineReply\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x03(\t\x12L\n\x08\x61s_of_us\x18\x03 \x03(\x0b\x32:.millrace.wire.feature_store.v1.GetOnlineReply.AsOfUsEntry\x12?\n\x07\x63olumns\x18\x04 \x01(\x0b\x32..millrace.wire.feature_store.v1.FeatureColumns\x1a-\n\x0b\x41sOfUsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01J\x04\x08\x02\x10\x03\"l\n\x12TrainingSetRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0f\n\x07\x66rom_us\x18\x02 \x01(\x03\x12\r\n\x05to_us\x18\x03 \x01(\x03\x12\x10\n\x08\x61s_of_us\x18\x04 \x01(\x03\x12\x13\n\x0b\x61s_happened\x18\x05 \x01(\x08\"x\n\x13TrainingSetProgress\x12\x11\n\trows_done\x18\x01 \x01(\x03\x12\x12\n\nrows_total\x18\x02 \x01(\x03\x12:\n\x08snapshot\x18\x03 \x01(\x0b\x32(.millrace.wire.feature_store.v1.Snapshot\"\x87\x01\n\x08Snapshot\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x03\x12\x0f\n\x07\x63olumns\x18\x03 \x03(\t\x12\x0f\n\x07\x66rom_us\x18\x04 \x01(\x03\x12\r\n\x05to_us\x18\x05 \x01(\x03\x12\x10\n\x08\x61s_of_us\x18\x06 \x01(\x03\x12\x1a\n\x12\x64\x65\x66inition_version\x18\x07 \x01(\x03\"%\n\x13ReadSnapshotRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"\x81\x01\n\x14GetHistoricalRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x31\n\x04keys\x18\x02 \x03(\x0b\x32#.millrace.wire.common.v1.ExampleKey\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x03(\t\x12\x13\n\x0b\x61s_happened\x18\x04 \x01(\x08\"m\n\x12GetHistoricalReply\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x03(\t\x12?\n\x07\x63olumns\x18\x03 \x01(\x0b\x32..millrace.wire.feature_store.v1.FeatureColumnsJ\x04\x08\x02\x10\x03\"E\n\x12\x43onsistencyRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0f\n\x07\x66rom_us\x18\x02 \x01(\x03\x12\r\n\x05to_us\x18\x03 \x01(\x03\"\xac\x01\n\x0e\x43onsistencyRow\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x0b\n\x03\x64\x61y\x18\x02 \x01(\t\x12\x10\n\x08\x63ompared\x18\x03 \x01(\x03\x12\r\n\x05\x65qual\x18\x04 \x01(\x03\x12\r\n\x05\x61head\x18\x05 \x01(\x03\x12\x10\n\x08mismatch\x18\x06 \x01(\x03\x12\x0f\n\x07missing\x18\x07 \x01(\x03\x12\r\n\x05\x65xtra\x18\x08 \x01(\x03\x12\x1a\n\x12largest_difference\x18\t \x01(\x01\"\x8b\x01\n\x0b\x46\x65\x61tureCell\x12-\n\x05value\x18\x01 \x01(\x0b\x32\x1e.millrace.wire.common.v1.Value\x12=\n\x06status\x18\x02 \x01(\x0e\x32-.millrace.wire.feature_store.v1.FeatureStatus\x12\x0e\n\x06\x61ge_us\x18\x03 \x01(\x03\"\xd3\x01\n\x12\x43onsistencyExample\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x0e\n\x06\x65ntity\x18\x02 \x01(\t\x12\x10\n\x08\x61s_of_us\x18\x03 \x01(\x03\x12\x0f\n\x07outcome\x18\x04 \x01(\t\x12;\n\x06online\x18\x05 \x01(\x0b\x32+.millrace.wire.feature_store.v1.FeatureCell\x12<\n\x07offline\x18\x06 \x01(\x0b\x32+.millrace.wire.feature_store.v1.FeatureCell\"\x81\x02\n\x10\x43onsistencyReply\x12<\n\x04rows\x18\x01 \x03(\x0b\x32..millrace.wire.feature_store.v1.ConsistencyRow\x12\x44\n\x08\x65xamples\x18\x02 \x03(\x0b\x32\x32.millrace.wire.feature_store.v1.ConsistencyExample\x12\x15\n\rchecked_reads\x18\x03 \x01(\x03\x12\x15\n\rskipped_reads\x18\x04 \x01(\x03\x12\x15\n\rpending_reads\x18\x05 \x01(\x03\x12\x15\n\rdropped_reads\x18\x06 \x01(\x03\x12\r\n\x05share\x18\x07 \x01(\x01*V\n\rFeatureStatus\x12\x1e\n\x1a\x46\x45\x41TURE_STATUS_UNSPECIFIED\x10\x00\x12\x0b\n\x07PRESENT\x10\x01\x12\x0b\n\x07MISSING\x10\x02\x12\x0b\n\x07\x45XPIRED\x10\x03\x32\xdb\x04\n\x0c\x46\x65\x61tureStore\x12m\n\tGetOnline\x12\x30.millrace.wire.feature_store.v1.GetOnlineRequest\x1a..millrace.wire.feature_store.v1.GetOnlineReply\x12~\n\x11\x43reateTrainingSet\x12\x32.millrace.wire.feature_store.v1.TrainingSetRequest\x1a\x33.millrace.wire.feature_store.v1.TrainingSetProgress0\x01\x12l\n\x0cReadSnapshot\x12\x33.millrace.wire.feature_store.v1.ReadSnapshotRequest\x1a%.millrace.wire.labeling.v1.ArrowChunk0\x01\x12y\n\rGetHistorical\x12\x34.millrace.wire.feature_store.v1.GetHistoricalRequest\x1a\x32.millrace.wire.feature_store.v1.GetHistoricalReply\x12s\n\x0b\x43onsistency\x12\x32.millrace.wire.feature_store.v1.ConsistencyRequest\x1a\x30.millrace.wire.feature_store.v1.ConsistencyReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,38 +35,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETONLINEREPLY_ASOFUSENTRY']._loaded_options = None
   _globals['_GETONLINEREPLY_ASOFUSENTRY']._serialized_options = b'8\001'
-  _globals['_FEATURESTATUS']._serialized_start=2081
-  _globals['_FEATURESTATUS']._serialized_end=2167
+  _globals['_FEATURESTATUS']._serialized_start=2101
+  _globals['_FEATURESTATUS']._serialized_end=2187
   _globals['_GETONLINEREQUEST']._serialized_start=159
   _globals['_GETONLINEREQUEST']._serialized_end=253
-  _globals['_FEATURECOLUMN']._serialized_start=255
-  _globals['_FEATURECOLUMN']._serialized_end=334
-  _globals['_GETONLINEREPLY']._serialized_start=337
-  _globals['_GETONLINEREPLY']._serialized_end=566
-  _globals['_GETONLINEREPLY_ASOFUSENTRY']._serialized_start=515
-  _globals['_GETONLINEREPLY_ASOFUSENTRY']._serialized_end=560
-  _globals['_TRAININGSETREQUEST']._serialized_start=568
-  _globals['_TRAININGSETREQUEST']._serialized_end=676
-  _globals['_TRAININGSETPROGRESS']._serialized_start=678
-  _globals['_TRAININGSETPROGRESS']._serialized_end=798
-  _globals['_SNAPSHOT']._serialized_start=801
-  _globals['_SNAPSHOT']._serialized_end=936
-  _globals['_READSNAPSHOTREQUEST']._serialized_start=938
-  _globals['_READSNAPSHOTREQUEST']._serialized_end=975
-  _globals['_GETHISTORICALREQUEST']._serialized_start=978
-  _globals['_GETHISTORICALREQUEST']._serialized_end=1107
-  _globals['_GETHISTORICALREPLY']._serialized_start=1109
-  _globals['_GETHISTORICALREPLY']._serialized_end=1217
-  _globals['_CONSISTENCYREQUEST']._serialized_start=1219
-  _globals['_CONSISTENCYREQUEST']._serialized_end=1288
-  _globals['_CONSISTENCYROW']._serialized_start=1291
-  _globals['_CONSISTENCYROW']._serialized_end=1463
-  _globals['_FEATURECELL']._serialized_start=1466
-  _globals['_FEATURECELL']._serialized_end=1605
-  _globals['_CONSISTENCYEXAMPLE']._serialized_start=1608
-  _globals['_CONSISTENCYEXAMPLE']._serialized_end=1819
-  _globals['_CONSISTENCYREPLY']._serialized_start=1822
-  _globals['_CONSISTENCYREPLY']._serialized_end=2079
-  _globals['_FEATURESTORE']._serialized_start=2170
-  _globals['_FEATURESTORE']._serialized_end=2773
+  _globals['_FEATURECOLUMNS']._serialized_start=255
+  _globals['_FEATURECOLUMNS']._serialized_end=352
+  _globals['_GETONLINEREPLY']._serialized_start=355
+  _globals['_GETONLINEREPLY']._serialized_end=585
+  _globals['_GETONLINEREPLY_ASOFUSENTRY']._serialized_start=534
+  _globals['_GETONLINEREPLY_ASOFUSENTRY']._serialized_end=579
+  _globals['_TRAININGSETREQUEST']._serialized_start=587
+  _globals['_TRAININGSETREQUEST']._serialized_end=695
+  _globals['_TRAININGSETPROGRESS']._serialized_start=697
+  _globals['_TRAININGSETPROGRESS']._serialized_end=817
+  _globals['_SNAPSHOT']._serialized_start=820
+  _globals['_SNAPSHOT']._serialized_end=955
+  _globals['_READSNAPSHOTREQUEST']._serialized_start=957
+  _globals['_READSNAPSHOTREQUEST']._serialized_end=994
+  _globals['_GETHISTORICALREQUEST']._serialized_start=997
+  _globals['_GETHISTORICALREQUEST']._serialized_end=1126
+  _globals['_GETHISTORICALREPLY']._serialized_start=1128
+  _globals['_GETHISTORICALREPLY']._serialized_end=1237
+  _globals['_CONSISTENCYREQUEST']._serialized_start=1239
+  _globals['_CONSISTENCYREQUEST']._serialized_end=1308
+  _globals['_CONSISTENCYROW']._serialized_start=1311
+  _globals['_CONSISTENCYROW']._serialized_end=1483
+  _globals['_FEATURECELL']._serialized_start=1486
+  _globals['_FEATURECELL']._serialized_end=1625
+  _globals['_CONSISTENCYEXAMPLE']._serialized_start=1628
+  _globals['_CONSISTENCYEXAMPLE']._serialized_end=1839
+  _globals['_CONSISTENCYREPLY']._serialized_start=1842
+  _globals['_CONSISTENCYREPLY']._serialized_end=2099
+  _globals['_FEATURESTORE']._serialized_start=2190
+  _globals['_FEATURESTORE']._serialized_end=2793
 # @@protoc_insertion_point(module_scope)

@@ -32,17 +32,19 @@ class GetOnlineRequest(_message.Message):
     not_before_us: int
     def __init__(self, project: _Optional[str] = ..., entities: _Optional[_Iterable[str]] = ..., features: _Optional[_Iterable[str]] = ..., not_before_us: _Optional[int] = ...) -> None: ...
 
-class FeatureColumn(_message.Message):
-    __slots__ = ("numbers", "texts", "status", "age_us")
+class FeatureColumns(_message.Message):
+    __slots__ = ("is_text", "numbers", "texts", "status", "age_us")
+    IS_TEXT_FIELD_NUMBER: _ClassVar[int]
     NUMBERS_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     AGE_US_FIELD_NUMBER: _ClassVar[int]
+    is_text: bytes
     numbers: bytes
     texts: _containers.RepeatedScalarFieldContainer[str]
     status: bytes
     age_us: bytes
-    def __init__(self, numbers: _Optional[bytes] = ..., texts: _Optional[_Iterable[str]] = ..., status: _Optional[bytes] = ..., age_us: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, is_text: _Optional[bytes] = ..., numbers: _Optional[bytes] = ..., texts: _Optional[_Iterable[str]] = ..., status: _Optional[bytes] = ..., age_us: _Optional[bytes] = ...) -> None: ...
 
 class GetOnlineReply(_message.Message):
     __slots__ = ("features", "as_of_us", "columns")
@@ -58,8 +60,8 @@ class GetOnlineReply(_message.Message):
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
     features: _containers.RepeatedScalarFieldContainer[str]
     as_of_us: _containers.ScalarMap[str, int]
-    columns: _containers.RepeatedCompositeFieldContainer[FeatureColumn]
-    def __init__(self, features: _Optional[_Iterable[str]] = ..., as_of_us: _Optional[_Mapping[str, int]] = ..., columns: _Optional[_Iterable[_Union[FeatureColumn, _Mapping]]] = ...) -> None: ...
+    columns: FeatureColumns
+    def __init__(self, features: _Optional[_Iterable[str]] = ..., as_of_us: _Optional[_Mapping[str, int]] = ..., columns: _Optional[_Union[FeatureColumns, _Mapping]] = ...) -> None: ...
 
 class TrainingSetRequest(_message.Message):
     __slots__ = ("project", "from_us", "to_us", "as_of_us", "as_happened")
@@ -126,8 +128,8 @@ class GetHistoricalReply(_message.Message):
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
     features: _containers.RepeatedScalarFieldContainer[str]
-    columns: _containers.RepeatedCompositeFieldContainer[FeatureColumn]
-    def __init__(self, features: _Optional[_Iterable[str]] = ..., columns: _Optional[_Iterable[_Union[FeatureColumn, _Mapping]]] = ...) -> None: ...
+    columns: FeatureColumns
+    def __init__(self, features: _Optional[_Iterable[str]] = ..., columns: _Optional[_Union[FeatureColumns, _Mapping]] = ...) -> None: ...
 
 class ConsistencyRequest(_message.Message):
     __slots__ = ("project", "from_us", "to_us")

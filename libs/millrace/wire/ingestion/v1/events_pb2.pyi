@@ -27,7 +27,7 @@ class Quarantined(_message.Message):
     def __init__(self, project: _Optional[str] = ..., source: _Optional[str] = ..., event_id: _Optional[str] = ..., field: _Optional[str] = ..., rule: _Optional[str] = ..., reason: _Optional[str] = ..., payload: _Optional[bytes] = ..., visible_us: _Optional[int] = ...) -> None: ...
 
 class ViolationWindow(_message.Message):
-    __slots__ = ("project", "source", "window_start_us", "window_end_us", "events", "quarantined", "violations", "profiles")
+    __slots__ = ("project", "source", "window_start_us", "window_end_us", "events", "quarantined", "violations", "profiles", "findings")
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     WINDOW_START_US_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +36,7 @@ class ViolationWindow(_message.Message):
     QUARANTINED_FIELD_NUMBER: _ClassVar[int]
     VIOLATIONS_FIELD_NUMBER: _ClassVar[int]
     PROFILES_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
     project: str
     source: str
     window_start_us: int
@@ -44,7 +45,28 @@ class ViolationWindow(_message.Message):
     quarantined: int
     violations: _containers.RepeatedCompositeFieldContainer[FieldViolation]
     profiles: _containers.RepeatedCompositeFieldContainer[FieldProfile]
-    def __init__(self, project: _Optional[str] = ..., source: _Optional[str] = ..., window_start_us: _Optional[int] = ..., window_end_us: _Optional[int] = ..., events: _Optional[int] = ..., quarantined: _Optional[int] = ..., violations: _Optional[_Iterable[_Union[FieldViolation, _Mapping]]] = ..., profiles: _Optional[_Iterable[_Union[FieldProfile, _Mapping]]] = ...) -> None: ...
+    findings: _containers.RepeatedCompositeFieldContainer[Finding]
+    def __init__(self, project: _Optional[str] = ..., source: _Optional[str] = ..., window_start_us: _Optional[int] = ..., window_end_us: _Optional[int] = ..., events: _Optional[int] = ..., quarantined: _Optional[int] = ..., violations: _Optional[_Iterable[_Union[FieldViolation, _Mapping]]] = ..., profiles: _Optional[_Iterable[_Union[FieldProfile, _Mapping]]] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ...) -> None: ...
+
+class Finding(_message.Message):
+    __slots__ = ("field", "rule", "measured", "allowed", "events", "is_broken", "example", "note")
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    IS_BROKEN_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLE_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    field: str
+    rule: str
+    measured: float
+    allowed: float
+    events: int
+    is_broken: bool
+    example: str
+    note: str
+    def __init__(self, field: _Optional[str] = ..., rule: _Optional[str] = ..., measured: _Optional[float] = ..., allowed: _Optional[float] = ..., events: _Optional[int] = ..., is_broken: _Optional[bool] = ..., example: _Optional[str] = ..., note: _Optional[str] = ...) -> None: ...
 
 class FieldViolation(_message.Message):
     __slots__ = ("field", "rule", "events", "example")

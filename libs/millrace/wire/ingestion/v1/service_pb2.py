@@ -23,35 +23,54 @@ _sym_db = _symbol_database.Default()
 
 
 from millrace.wire.common.v1 import common_pb2 as millrace_dot_wire_dot_common_dot_v1_dot_common__pb2
+from millrace.wire.ingestion.v1 import events_pb2 as millrace_dot_wire_dot_ingestion_dot_v1_dot_events__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(millrace/wire/ingestion/v1/service.proto\x12\x1amillrace.wire.ingestion.v1\x1a$millrace/wire/common/v1/common.proto\";\n\tDataEvent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04json\x18\x02 \x01(\x0c\x12\x14\n\x0c\x61vailable_us\x18\x03 \x01(\x03\"h\n\x0ePublishRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x35\n\x06\x65vents\x18\x03 \x03(\x0b\x32%.millrace.wire.ingestion.v1.DataEvent\"\xc4\x01\n\x07Verdict\x12\n\n\x02id\x18\x01 \x01(\t\x12<\n\x07outcome\x18\x02 \x01(\x0e\x32+.millrace.wire.ingestion.v1.Verdict.Outcome\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"P\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43\x43\x45PTED\x10\x01\x12\r\n\tDUPLICATE\x10\x02\x12\x0f\n\x0bQUARANTINED\x10\x03\"\x80\x01\n\x0cPublishReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x05\x12\x12\n\nduplicates\x18\x02 \x01(\x05\x12\x13\n\x0bquarantined\x18\x03 \x01(\x05\x12\x35\n\x08verdicts\x18\x04 \x03(\x0b\x32#.millrace.wire.ingestion.v1.Verdict\"F\n\x13\x41\x63quireClockRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0e\n\x06holder\x18\x02 \x01(\t\x12\x0e\n\x06ttl_ms\x18\x03 \x01(\x03\"k\n\nClockLease\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x0e\n\x06now_us\x18\x02 \x01(\x03\x12;\n\tpublished\x18\x03 \x03(\x0b\x32(.millrace.wire.ingestion.v1.PublishReply\"\x80\x01\n\x13\x41\x64vanceClockRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x0e\n\x06now_us\x18\x03 \x01(\x03\x12\x36\n\x08\x61rrivals\x18\x04 \x03(\x0b\x32$.millrace.wire.ingestion.v1.Arrivals\"Q\n\x08\x41rrivals\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x35\n\x06\x65vents\x18\x02 \x03(\x0b\x32%.millrace.wire.ingestion.v1.DataEvent\"8\n\x13ReleaseClockRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t2\x8a\x04\n\tIngestion\x12_\n\x07Publish\x12*.millrace.wire.ingestion.v1.PublishRequest\x1a(.millrace.wire.ingestion.v1.PublishReply\x12i\n\rPublishStream\x12*.millrace.wire.ingestion.v1.PublishRequest\x1a(.millrace.wire.ingestion.v1.PublishReply(\x01\x30\x01\x12g\n\x0c\x41\x63quireClock\x12/.millrace.wire.ingestion.v1.AcquireClockRequest\x1a&.millrace.wire.ingestion.v1.ClockLease\x12g\n\x0c\x41\x64vanceClock\x12/.millrace.wire.ingestion.v1.AdvanceClockRequest\x1a&.millrace.wire.ingestion.v1.ClockLease\x12_\n\x0cReleaseClock\x12/.millrace.wire.ingestion.v1.ReleaseClockRequest\x1a\x1e.millrace.wire.common.v1.Emptyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(millrace/wire/ingestion/v1/service.proto\x12\x1amillrace.wire.ingestion.v1\x1a$millrace/wire/common/v1/common.proto\x1a\'millrace/wire/ingestion/v1/events.proto\"S\n\tDataEvent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04json\x18\x02 \x01(\x0c\x12\x14\n\x0c\x61vailable_us\x18\x03 \x01(\x03\x12\x16\n\x0eschema_version\x18\x04 \x01(\x03\"\x80\x01\n\x0ePublishRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x35\n\x06\x65vents\x18\x03 \x03(\x0b\x32%.millrace.wire.ingestion.v1.DataEvent\x12\x16\n\x0eschema_version\x18\x04 \x01(\x03\"\xc4\x01\n\x07Verdict\x12\n\n\x02id\x18\x01 \x01(\t\x12<\n\x07outcome\x18\x02 \x01(\x0e\x32+.millrace.wire.ingestion.v1.Verdict.Outcome\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"P\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43\x43\x45PTED\x10\x01\x12\r\n\tDUPLICATE\x10\x02\x12\x0f\n\x0bQUARANTINED\x10\x03\"\x80\x01\n\x0cPublishReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x05\x12\x12\n\nduplicates\x18\x02 \x01(\x05\x12\x13\n\x0bquarantined\x18\x03 \x01(\x05\x12\x35\n\x08verdicts\x18\x04 \x03(\x0b\x32#.millrace.wire.ingestion.v1.Verdict\"F\n\x13\x41\x63quireClockRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0e\n\x06holder\x18\x02 \x01(\t\x12\x0e\n\x06ttl_ms\x18\x03 \x01(\x03\"k\n\nClockLease\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x0e\n\x06now_us\x18\x02 \x01(\x03\x12;\n\tpublished\x18\x03 \x03(\x0b\x32(.millrace.wire.ingestion.v1.PublishReply\"\x80\x01\n\x13\x41\x64vanceClockRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x0e\n\x06now_us\x18\x03 \x01(\x03\x12\x36\n\x08\x61rrivals\x18\x04 \x03(\x0b\x32$.millrace.wire.ingestion.v1.Arrivals\"Q\n\x08\x41rrivals\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x35\n\x06\x65vents\x18\x02 \x03(\x0b\x32%.millrace.wire.ingestion.v1.DataEvent\"8\n\x13ReleaseClockRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\"O\n\x0eProfileRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x61y_us\x18\x03 \x01(\x03\x12\x0c\n\x04\x64\x61ys\x18\x04 \x01(\x05\"\xdf\x02\n\x0cProfileReply\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x33\n\x03\x64\x61y\x18\x03 \x01(\x0b\x32&.millrace.wire.ingestion.v1.DayProfile\x12\x34\n\x04\x64\x61ys\x18\x04 \x03(\x0b\x32&.millrace.wire.ingestion.v1.DaySummary\x12\x34\n\x06\x66ields\x18\x05 \x03(\x0b\x32$.millrace.wire.ingestion.v1.FieldDoc\x12\x11\n\twindow_us\x18\x06 \x01(\x03\x12\x14\n\x0c\x66reshness_us\x18\x07 \x01(\x03\x12\x11\n\tnewest_us\x18\x08 \x01(\x03\x12\x1a\n\x12\x64\x65\x66inition_version\x18\t \x01(\x03\x12\x35\n\x08\x66indings\x18\n \x03(\x0b\x32#.millrace.wire.ingestion.v1.Finding\"J\n\x08\x46ieldDoc\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0b\n\x03pii\x18\x03 \x01(\t\x12\x14\n\x0c\x65xpectations\x18\x04 \x03(\t\"g\n\nDaySummary\x12\x10\n\x08start_us\x18\x01 \x01(\x03\x12\x0e\n\x06\x65vents\x18\x02 \x01(\x03\x12\x13\n\x0bquarantined\x18\x03 \x01(\x03\x12\x12\n\nnull_share\x18\x04 \x01(\x01\x12\x0e\n\x06\x62roken\x18\x05 \x01(\x03\"\xb3\x02\n\nDayProfile\x12\x37\n\x07summary\x18\x01 \x01(\x0b\x32&.millrace.wire.ingestion.v1.DaySummary\x12>\n\nviolations\x18\x02 \x03(\x0b\x32*.millrace.wire.ingestion.v1.FieldViolation\x12\x39\n\x06\x66ields\x18\x03 \x03(\x0b\x32).millrace.wire.ingestion.v1.FieldPortrait\x12\x37\n\x07windows\x18\x04 \x03(\x0b\x32&.millrace.wire.ingestion.v1.WindowLine\x12\x38\n\x08\x66indings\x18\x05 \x03(\x0b\x32&.millrace.wire.ingestion.v1.BrokenRule\"\x83\x02\n\rFieldPortrait\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0e\n\x06\x65vents\x18\x02 \x01(\x03\x12\r\n\x05nulls\x18\x03 \x01(\x03\x12\x10\n\x08\x64istinct\x18\x04 \x01(\x03\x12\x11\n\x04mean\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03std\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x03min\x18\x07 \x01(\x01H\x02\x88\x01\x01\x12\x10\n\x03max\x18\x08 \x01(\x01H\x03\x88\x01\x01\x12\x11\n\tquantiles\x18\t \x03(\x01\x12\x35\n\x06\x63ommon\x18\n \x03(\x0b\x32%.millrace.wire.ingestion.v1.FrequencyB\x07\n\x05_meanB\x06\n\x04_stdB\x06\n\x04_minB\x06\n\x04_max\")\n\tFrequency\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06\x65vents\x18\x02 \x01(\x03\"w\n\nWindowLine\x12\x10\n\x08start_us\x18\x01 \x01(\x03\x12\x0e\n\x06\x65nd_us\x18\x02 \x01(\x03\x12\x0e\n\x06\x65vents\x18\x03 \x01(\x03\x12\x13\n\x0bquarantined\x18\x04 \x01(\x03\x12\x12\n\nnull_share\x18\x05 \x01(\x01\x12\x0e\n\x06\x62roken\x18\x06 \x01(\x03\"Y\n\nBrokenRule\x12\x15\n\rwindow_end_us\x18\x01 \x01(\x03\x12\x34\n\x07\x66inding\x18\x02 \x01(\x0b\x32#.millrace.wire.ingestion.v1.Finding2\xee\x04\n\tIngestion\x12_\n\x07Publish\x12*.millrace.wire.ingestion.v1.PublishRequest\x1a(.millrace.wire.ingestion.v1.PublishReply\x12i\n\rPublishStream\x12*.millrace.wire.ingestion.v1.PublishRequest\x1a(.millrace.wire.ingestion.v1.PublishReply(\x01\x30\x01\x12g\n\x0c\x41\x63quireClock\x12/.millrace.wire.ingestion.v1.AcquireClockRequest\x1a&.millrace.wire.ingestion.v1.ClockLease\x12g\n\x0c\x41\x64vanceClock\x12/.millrace.wire.ingestion.v1.AdvanceClockRequest\x1a&.millrace.wire.ingestion.v1.ClockLease\x12_\n\x0cReleaseClock\x12/.millrace.wire.ingestion.v1.ReleaseClockRequest\x1a\x1e.millrace.wire.common.v1.Empty\x12\x62\n\nGetProfile\x12*.millrace.wire.ingestion.v1.ProfileRequest\x1a(.millrace.wire.ingestion.v1.ProfileReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'millrace.wire.ingestion.v1.service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DATAEVENT']._serialized_start=110
-  _globals['_DATAEVENT']._serialized_end=169
-  _globals['_PUBLISHREQUEST']._serialized_start=171
-  _globals['_PUBLISHREQUEST']._serialized_end=275
-  _globals['_VERDICT']._serialized_start=278
-  _globals['_VERDICT']._serialized_end=474
-  _globals['_VERDICT_OUTCOME']._serialized_start=394
-  _globals['_VERDICT_OUTCOME']._serialized_end=474
-  _globals['_PUBLISHREPLY']._serialized_start=477
-  _globals['_PUBLISHREPLY']._serialized_end=605
-  _globals['_ACQUIRECLOCKREQUEST']._serialized_start=607
-  _globals['_ACQUIRECLOCKREQUEST']._serialized_end=677
-  _globals['_CLOCKLEASE']._serialized_start=679
-  _globals['_CLOCKLEASE']._serialized_end=786
-  _globals['_ADVANCECLOCKREQUEST']._serialized_start=789
-  _globals['_ADVANCECLOCKREQUEST']._serialized_end=917
-  _globals['_ARRIVALS']._serialized_start=919
-  _globals['_ARRIVALS']._serialized_end=1000
-  _globals['_RELEASECLOCKREQUEST']._serialized_start=1002
-  _globals['_RELEASECLOCKREQUEST']._serialized_end=1058
-  _globals['_INGESTION']._serialized_start=1061
-  _globals['_INGESTION']._serialized_end=1583
+  _globals['_DATAEVENT']._serialized_start=151
+  _globals['_DATAEVENT']._serialized_end=234
+  _globals['_PUBLISHREQUEST']._serialized_start=237
+  _globals['_PUBLISHREQUEST']._serialized_end=365
+  _globals['_VERDICT']._serialized_start=368
+  _globals['_VERDICT']._serialized_end=564
+  _globals['_VERDICT_OUTCOME']._serialized_start=484
+  _globals['_VERDICT_OUTCOME']._serialized_end=564
+  _globals['_PUBLISHREPLY']._serialized_start=567
+  _globals['_PUBLISHREPLY']._serialized_end=695
+  _globals['_ACQUIRECLOCKREQUEST']._serialized_start=697
+  _globals['_ACQUIRECLOCKREQUEST']._serialized_end=767
+  _globals['_CLOCKLEASE']._serialized_start=769
+  _globals['_CLOCKLEASE']._serialized_end=876
+  _globals['_ADVANCECLOCKREQUEST']._serialized_start=879
+  _globals['_ADVANCECLOCKREQUEST']._serialized_end=1007
+  _globals['_ARRIVALS']._serialized_start=1009
+  _globals['_ARRIVALS']._serialized_end=1090
+  _globals['_RELEASECLOCKREQUEST']._serialized_start=1092
+  _globals['_RELEASECLOCKREQUEST']._serialized_end=1148
+  _globals['_PROFILEREQUEST']._serialized_start=1150
+  _globals['_PROFILEREQUEST']._serialized_end=1229
+  _globals['_PROFILEREPLY']._serialized_start=1232
+  _globals['_PROFILEREPLY']._serialized_end=1583
+  _globals['_FIELDDOC']._serialized_start=1585
+  _globals['_FIELDDOC']._serialized_end=1659
+  _globals['_DAYSUMMARY']._serialized_start=1661
+  _globals['_DAYSUMMARY']._serialized_end=1764
+  _globals['_DAYPROFILE']._serialized_start=1767
+  _globals['_DAYPROFILE']._serialized_end=2074
+  _globals['_FIELDPORTRAIT']._serialized_start=2077
+  _globals['_FIELDPORTRAIT']._serialized_end=2336
+  _globals['_FREQUENCY']._serialized_start=2338
+  _globals['_FREQUENCY']._serialized_end=2379
+  _globals['_WINDOWLINE']._serialized_start=2381
+  _globals['_WINDOWLINE']._serialized_end=2500
+  _globals['_BROKENRULE']._serialized_start=2502
+  _globals['_BROKENRULE']._serialized_end=2591
+  _globals['_INGESTION']._serialized_start=2594
+  _globals['_INGESTION']._serialized_end=3216
 # @@protoc_insertion_point(module_scope)

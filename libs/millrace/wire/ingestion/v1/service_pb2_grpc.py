@@ -61,6 +61,11 @@ class IngestionStub:
                 request_serializer=millrace_dot_wire_dot_ingestion_dot_v1_dot_service__pb2.ReleaseClockRequest.SerializeToString,
                 response_deserializer=millrace_dot_wire_dot_common_dot_v1_dot_common__pb2.Empty.FromString,
                 _registered_method=True)
+        self.GetProfile = channel.unary_unary(
+                '/millrace.wire.ingestion.v1.Ingestion/GetProfile',
+                request_serializer=millrace_dot_wire_dot_ingestion_dot_v1_dot_service__pb2.ProfileRequest.SerializeToString,
+                response_deserializer=millrace_dot_wire_dot_ingestion_dot_v1_dot_service__pb2.ProfileReply.FromString,
+                _registered_method=True)
 
 
 class IngestionServicer:
@@ -102,6 +107,13 @@ class IngestionServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetProfile(self, request, context):
+        """One day of a source's data docs, and the days before it in few words.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IngestionServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -129,6 +141,11 @@ def add_IngestionServicer_to_server(servicer, server):
                     servicer.ReleaseClock,
                     request_deserializer=millrace_dot_wire_dot_ingestion_dot_v1_dot_service__pb2.ReleaseClockRequest.FromString,
                     response_serializer=millrace_dot_wire_dot_common_dot_v1_dot_common__pb2.Empty.SerializeToString,
+            ),
+            'GetProfile': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetProfile,
+                    request_deserializer=millrace_dot_wire_dot_ingestion_dot_v1_dot_service__pb2.ProfileRequest.FromString,
+                    response_serializer=millrace_dot_wire_dot_ingestion_dot_v1_dot_service__pb2.ProfileReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -267,6 +284,33 @@ class Ingestion:
             '/millrace.wire.ingestion.v1.Ingestion/ReleaseClock',
             millrace_dot_wire_dot_ingestion_dot_v1_dot_service__pb2.ReleaseClockRequest.SerializeToString,
             millrace_dot_wire_dot_common_dot_v1_dot_common__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetProfile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.wire.ingestion.v1.Ingestion/GetProfile',
+            millrace_dot_wire_dot_ingestion_dot_v1_dot_service__pb2.ProfileRequest.SerializeToString,
+            millrace_dot_wire_dot_ingestion_dot_v1_dot_service__pb2.ProfileReply.FromString,
             options,
             channel_credentials,
             insecure,
