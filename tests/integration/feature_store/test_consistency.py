@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import struct
 import subprocess
 import sys
 import urllib.request
@@ -35,6 +36,7 @@ EVERYTHING = {
 }
 ENTITIES = [f"o{1000 + i}" for i in range(0, 24, 3)]
 SLICES = 6
+ROW_HEADER_BYTES, AMOUNT = 24, struct.Struct("<d")  # the first number of a row of the view `order`
 
 
 @pytest.fixture
@@ -107,10 +109,10 @@ async def altered_amount(url: str, project: str) -> str:
         keys = sorted([key async for key in client.scan_iter(f"millrace:{{{project}/orders/*}}:order@1:of:o10*", 1000)])
         for key in keys:
             row = await client.get(key)
-            begin = row.index(b"[")
-            customer, amount, *rest = json.loads(row[begin:])
-            if amount and (entity := key.decode().rsplit(":", 1)[1]) in ENTITIES:
-                await client.set(key, row[:begin] + json.dumps([customer, amount * 1.01, *rest]).encode())
+            [amount] = AMOUNT.unpack_from(row, ROW_HEADER_BYTES)
+            if amount > 0 and (entity := key.decode().rsplit(":", 1)[1]) in ENTITIES:
+                altered = AMOUNT.pack(amount * 1.01)
+                await client.set(key, row[:ROW_HEADER_BYTES] + altered + row[ROW_HEADER_BYTES + AMOUNT.size :])
                 return entity
     finally:
         await client.aclose()
