@@ -103,7 +103,7 @@ def rows_of(case: Case, compiled: CompiledView, first: int, count: int, rng: np.
     offsets = np.arange(first * case.events_per_key, first * case.events_per_key + size, dtype=np.int64)
     events = Events(rows, [""] * size, event_us.astype(np.int64), event_us.astype(np.int64), offsets, 0)
     chosen = compiled.select(events.rows)
-    return new_rows(compiled, events, chosen, dict.fromkeys(chosen.entities), NOW_US)
+    return new_rows(compiled, events, chosen, dict.fromkeys(chosen.entities))
 
 
 async def fill(client: redis.asyncio.Redis, case: Case, keys: int) -> dict[str, Any]:

@@ -64,6 +64,7 @@ async def serve(folder: Path, clickhouse_url: str, memory_mib: int) -> None:
         models=nothing,
         erasing=nothing,
         snapshots=nothing,
+        read_log=nothing,
     )
     store = FeatureStore(Settings(training_memory_mib=memory_mib), neighbours)
     filled: set[str] = set()

@@ -31,6 +31,7 @@ from services.feature_store.adapters.keys_redis import RedisKeys
 from services.feature_store.adapters.models_registry import RegistryModels
 from services.feature_store.adapters.rates_clickhouse import ClickHouseRates
 from services.feature_store.adapters.reader_thread import ThreadReader
+from services.feature_store.adapters.reads_clickhouse import ClickHouseReads
 from services.feature_store.adapters.records_json import RecordReader
 from services.feature_store.adapters.shadow_clickhouse import ShadowTables
 from services.feature_store.adapters.shadow_redis import ShadowRows
@@ -39,11 +40,15 @@ from services.feature_store.adapters.spine_labeling import LabelingSpine
 from services.feature_store.adapters.spool_files import FileSpools
 from services.feature_store.adapters.timeline_shelf import ProcessShelf
 from services.feature_store.entrypoints.catalogue import CatalogueDoor
+from services.feature_store.entrypoints.consistency_metrics import count_checked
+from services.feature_store.entrypoints.consistency_pages import ConsistencyPages
 from services.feature_store.entrypoints.consumer import Consumers
 from services.feature_store.entrypoints.rest import FeaturePages
 from services.feature_store.entrypoints.rpc import FeatureStoreService
 from services.feature_store.entrypoints.shadow import read_plan, write_result
 from services.feature_store.handlers.catalogue import Catalogue
+from services.feature_store.handlers.consistency import CheckLimits, ConsistencyChecker
+from services.feature_store.handlers.consistency_report import ConsistencyReports
 from services.feature_store.handlers.drops import Drops
 from services.feature_store.handlers.feeds import FeedBook
 from services.feature_store.handlers.forgetting import Forgetting, Stores
@@ -52,6 +57,7 @@ from services.feature_store.handlers.online import OnlineFeatures
 from services.feature_store.handlers.progress import Progress
 from services.feature_store.handlers.reads import OnlineReads
 from services.feature_store.handlers.retention import Retention
+from services.feature_store.handlers.sampling import ReadSampler, SampleLimits
 from services.feature_store.handlers.shadow import ShadowRun
 from services.feature_store.handlers.snapshots import SnapshotRewriter
 from services.feature_store.handlers.spines import Spines
@@ -65,6 +71,7 @@ from services.feature_store.ports import (
     ModelBook,
     OnlineKeys,
     OnlineStore,
+    ReadLog,
     ShadowRowStore,
     ShadowTableStore,
     SnapshotBook,
@@ -93,6 +100,7 @@ class Neighbours:
     models: ModelBook
     erasing: Erasing
     snapshots: SnapshotBook
+    read_log: ReadLog
 
 
 class FeatureStore:
@@ -112,7 +120,8 @@ class FeatureStore:
         self.writer = HistoryWriter(neighbours.history, limits)
         self.history = HistoryEvents(neighbours.history, self.feeds, self.writer)
         self.consumers = Consumers(neighbours.bus, self.online, self.history, settings.batch_records)
-        self.reads = OnlineReads(neighbours.online, self.feeds, self.progress)
+        self._join_consistency(settings, neighbours)
+        self.reads = OnlineReads(neighbours.online, self.feeds, self.progress, self.sampler)
         self.historian = Historian(
             neighbours.history, self.feeds, self.writer, settings.training_wait_s, self.consumers.history.hurry
         )
@@ -154,6 +163,7 @@ class FeatureStore:
             self.training,
             self.spines,
             ThreadReader(),
+            self.consistency,
             catalogue=CatalogueDoor(self.statistics, self.drops, settings.stats_keep_s),
             most_entities=settings.most_entities,
             read_wait_s=settings.read_wait_ms / 1000,
@@ -161,6 +171,20 @@ class FeatureStore:
 
     async def _obey(self, request: Forget) -> Obeyed:
         return await self.forgetting.obey(request)
+
+    def _join_consistency(self, settings: Settings, neighbours: Neighbours) -> None:
+        limits = SampleLimits(settings.consistency_share, settings.consistency_reads_per_s)
+        self.sampler = ReadSampler(neighbours.read_log, limits)
+        self.checker = ConsistencyChecker(
+            neighbours.read_log,
+            neighbours.history,
+            ThreadReader(),
+            self.feeds,
+            self.writer,
+            CheckLimits(settings.consistency_every_s, settings.consistency_batch_reads, settings.consistency_settle_s),
+            on_checked=count_checked,
+        )
+        self.consistency = ConsistencyReports(neighbours.read_log, self.feeds, self.sampler)
 
     async def learn(self, name: str, definition: Definition | None) -> None:
         """Take up a definition while running: new sources are consumed, new views fed from the beginning of the log."""
@@ -193,11 +217,15 @@ def join(room: RoomProcess, store: FeatureStore, definitions: DefinitionBook) ->
     room.add_task("history", store.forgets.after(store.consumers.history.run))
     room.add_grpc(store.register)
     FeaturePages(store.catalogue, room.settings.monitor_http).mount(room.http)
+    room.add_task("sampled reads", store.sampler.run)
+    room.add_task("consistency", store.checker.run)
+    ConsistencyPages(store.consistency).mount(room.http)
     status = room.status
     status.definitions(definitions.versions)
     status.problem("definitions", lambda: definitions.problem)
     status.problem("history store", lambda: store.writer.problem)
     status.problem("forgetting", lambda: store.forgets.problem, degrades_only=True)
+    status.problem("consistency check", lambda: store.checker.problem or store.sampler.problem, degrades_only=True)
     status.consumes(definitions)
     status.consumes(store.consumers.online)
     status.deferred(lambda: store.consumers.history.lag_records + store.writer.held_rows)
@@ -239,7 +267,12 @@ def build(settings: Settings | None = None) -> RoomProcess:
     if not known.labeling_address:
         raise ConfigurationError("MILLRACE_LABELING_ADDRESS is not set: training sets get their labels from labeling")
     plan = read_plan(known.shadow_file)
-    bus: Bus = KafkaBus(known.kafka_bootstrap, f"millrace-{ROOM}", known.kafka_security)
+    bus: Bus = KafkaBus(
+        known.kafka_bootstrap,
+        f"millrace-{ROOM}",
+        known.kafka_security,
+        session_timeout_ms=known.kafka_session_timeout_ms,
+    )
     bus = bus if plan is None else ShadowBus(bus, plan)
     redis = connect(known.redis_url)
     database = ROOM if plan is None else f"{ROOM}_shadow_{plan.name}"
@@ -264,6 +297,7 @@ def build(settings: Settings | None = None) -> RoomProcess:
         RegistryModels(registry),
         ClickHouseErasing(clickhouse),
         catalogue,
+        ClickHouseReads(clickhouse),
     )
     room = RoomProcess(ROOM, known)
     store = FeatureStore(known, neighbours)

@@ -13,6 +13,7 @@ from millrace.bus.events import Batch, Record
 from millrace.definitions.model import FieldType, Project
 
 from services.feature_store.domain.answers import Reading
+from services.feature_store.domain.consistency import CheckedRead, SampledRead
 from services.feature_store.domain.lineage import ModelVersion
 from services.feature_store.domain.online import Decoded
 from services.feature_store.domain.shadow import Difference
@@ -464,4 +465,63 @@ class SnapshotBook(Protocol):
 
     async def superseded_by(self, digest: str) -> str | None:
         """What took its place; None where it was not superseded."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What came of one feature's sampled values on one day of the project's clock; `by_outcome` by Outcome's number."""
+
+    feature: str
+    day: str
+    by_outcome: Mapping[int, int]
+    largest_difference: float
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One value that was not what history says, in JSON: [value, status, age in microseconds]."""
+
+    feature: str
+    entity: str
+    as_of_us: int
+    outcome: int
+    online: str
+    offline: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadCounts:
+    """Sampled reads of a project: recomputed, given up on, waiting."""
+
+    checked: int
+    skipped: int
+    pending: int
+
+
+class ReadLog(Protocol):
+    """Sampled online reads and what came of them. All failures of the server are StoreUnavailable."""
+
+    async def append(self, reads: Sequence[SampledRead]) -> None:
+        """Keep reads; one that is there already stays one."""
+        ...
+
+    async def pending(self, since_us: int, until_us: int, limit: int) -> list[SampledRead]:
+        """The oldest reads logged in [since, until) (wall time) that have no result."""
+        ...
+
+    async def record(self, checked: Sequence[CheckedRead]) -> None:
+        """Keep results; one that is there already stays one."""
+        ...
+
+    async def tallies(self, project: str, from_us: int, to_us: int) -> list[Tally]:
+        """Results of values as of [from, to) (the project's time), by (feature, day)."""
+        ...
+
+    async def examples(self, project: str, from_us: int, to_us: int, limit: int) -> list[Example]:
+        """Values that differed, the newest first."""
+        ...
+
+    async def counts(self, project: str, since_us: int) -> ReadCounts:
+        """How many reads were logged since then (wall time), and what became of them."""
         ...

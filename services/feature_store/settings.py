@@ -86,3 +86,31 @@ class Settings(RoomSettings):
         "shadow_file",
         "Plan of a replay into a namespace of its own, which `millrace shadow` writes; the room ends when it is done.",
     )
+    consistency_share: float = knob(
+        0.1,
+        ROOM,
+        "consistency_share",
+        "Share of the entity keys whose online reads are kept and worked out again from history; 0: none.",
+        ge=0,
+        le=1,
+    )
+    consistency_reads_per_s: float = knob(
+        5.0,
+        ROOM,
+        "consistency_reads_per_s",
+        "Most reads (one entity each) kept per second, over ten seconds: bounds what the check costs.",
+        gt=0,
+    )
+    consistency_every_s: float = knob(
+        5.0, ROOM, "consistency_every_s", "How often kept reads are checked: in the background, nobody waits.", gt=0
+    )
+    consistency_batch_reads: int = knob(
+        200, ROOM, "consistency_batch_reads", "Reads checked together: bounds the history in memory.", ge=1
+    )
+    consistency_settle_s: float = knob(
+        30.0,
+        ROOM,
+        "consistency_settle_s",
+        "A read that differs is looked at again until it is this old: history may be on its way.",
+        ge=0,
+    )

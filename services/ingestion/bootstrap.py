@@ -45,7 +45,12 @@ FORGETTING_S = 5.0  # how long a request whose room was away waits for its next 
 def build(settings: Settings, bus: Bus | None = None) -> RoomProcess:
     """The room, joined; `bus` stands in for Kafka in tests."""
     room = RoomProcess(ROOM, settings)
-    bus = bus or KafkaBus(settings.kafka_bootstrap, f"millrace-{ROOM}", settings.kafka_security)
+    bus = bus or KafkaBus(
+        settings.kafka_bootstrap,
+        f"millrace-{ROOM}",
+        settings.kafka_security,
+        session_timeout_ms=settings.kafka_session_timeout_ms,
+    )
     topics = load_topics()
     database = Database(settings.database_url(ROOM), room=ROOM)
     ledger = SqlLedger(database)

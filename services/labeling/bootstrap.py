@@ -143,7 +143,12 @@ def build() -> RoomProcess:
     labeling = Labeling(
         settings,
         Neighbours(
-            bus=KafkaBus(settings.kafka_bootstrap, ROOM, settings.kafka_security),
+            bus=KafkaBus(
+                settings.kafka_bootstrap,
+                ROOM,
+                settings.kafka_security,
+                session_timeout_ms=settings.kafka_session_timeout_ms,
+            ),
             database=Database(settings.database_url(ROOM), room=ROOM),
             history=ClickHouseHistory(clickhouse),
         ),

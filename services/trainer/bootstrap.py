@@ -40,7 +40,15 @@ GATHER_MS = 500  # labels are counted, not answered: larger batches cost fewer t
 def build() -> RoomProcess:
     """The room, from the environment's settings."""
     settings = Settings()
-    return assemble(settings, KafkaBus(settings.kafka_bootstrap, ROOM, settings.kafka_security))
+    return assemble(
+        settings,
+        KafkaBus(
+            settings.kafka_bootstrap,
+            ROOM,
+            settings.kafka_security,
+            session_timeout_ms=settings.kafka_session_timeout_ms,
+        ),
+    )
 
 
 def assemble(settings: Settings, bus: Bus) -> RoomProcess:

@@ -24,7 +24,7 @@ SUBJECT_FILES = {
     # They present the example, install its data or tell what was measured with it.
     "README.md", "CHANGELOG.md", "Makefile", "requirements/dev.in", "requirements/dev.txt",
     "docs/decisions/0002-prediction-moment.md", "docs/decisions/0003-packed-rows-per-partition.md",
-    "docs/decisions/0006-sinks-that-gather.md", "tests/unit/examples/test_flights.py", "tests/architecture/test_rules.py",
+    "docs/decisions/0006-sinks-that-gather.md", "tests/e2e/test_flights_consistency.py", "tests/unit/examples/test_flights.py", "tests/architecture/test_rules.py",
 }  # fmt: skip
 
 

@@ -82,16 +82,16 @@ class Lifted:
 
 
 def merge_rows(
-    layout: Layout, rows: Sequence[bytes | None], new: Lifted, *, hop_us: int, keep_from_us: int
+    layout: Layout, rows: Sequence[bytes | None], new: Lifted, *, hop_us: int, keep_from_us: int | np.ndarray
 ) -> list[bytes]:
-    """The rows after the new events; tiles that start before `keep_from_us` are dropped."""
+    """The rows after the new events; tiles that start before `keep_from_us` (of all rows, or per row) are dropped."""
     old = unpack(layout, rows)
     newest = old.newest_us.copy()
     np.maximum.at(newest, new.owner, new.event_us)
     owner = np.concatenate((old.owner, new.owner))
     start_us = np.concatenate((old.start_us, tile_start(new.event_us, hop_us)))
     order = np.lexsort((start_us, owner))
-    order = order[start_us[order] >= keep_from_us]
+    order = order[start_us[order] >= np.broadcast_to(keep_from_us, len(rows))[owner[order]]]
     state = {
         name: np.concatenate((old.state[name], widened(column, new.state[name])))[order]
         for name, column in layout.columns.items()

@@ -17,7 +17,7 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 from millrace.bus.batches import send_packed
 from millrace.bus.errors import BusUnavailable, UnknownTopic
 from millrace.bus.events import MAX_MESSAGE_BYTES, Message
-from millrace.bus.kafka_clients import Ends, KafkaReader, KafkaSubscription, bounded, close_client
+from millrace.bus.kafka_clients import SESSION_TIMEOUT_MS, Ends, KafkaReader, KafkaSubscription, bounded, close_client
 from millrace.bus.ports import TopicSpec
 from millrace.bus.security import client_security
 from millrace.bus.topics import segment_hours
@@ -38,12 +38,16 @@ class KafkaBus:
     while the cluster is away.
     """
 
-    def __init__(self, bootstrap_servers: str, client_id: str, security: Mapping[str, str] | None = None) -> None:
-        self._settings = {
-            "bootstrap_servers": bootstrap_servers,
-            "client_id": client_id,
-            **client_security(security),
-        }
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        client_id: str,
+        security: Mapping[str, str] | None = None,
+        *,
+        session_timeout_ms: int = SESSION_TIMEOUT_MS,
+    ) -> None:
+        self._session_timeout_ms = session_timeout_ms
+        self._settings = {"bootstrap_servers": bootstrap_servers, "client_id": client_id, **client_security(security)}
         self._ends = Ends(self._settings)
         self._producer: AIOKafkaProducer | None = None
         self._connecting = asyncio.Lock()
@@ -109,7 +113,7 @@ class KafkaBus:
 
     def subscription(self, group: str, gather_ms: int = 0) -> KafkaSubscription:
         """A membership, not yet started."""
-        return KafkaSubscription(group, self._settings, self._ends, gather_ms)
+        return KafkaSubscription(group, self._settings, self._ends, gather_ms, self._session_timeout_ms)
 
     def reader(self, topics: Sequence[str]) -> KafkaReader:
         """A reader, not yet started."""

@@ -174,7 +174,15 @@ class _Assignments(ConsumerRebalanceListener):
 class KafkaSubscription:
     """Membership in a Kafka consumer group."""
 
-    def __init__(self, group: str, settings: Mapping[str, Any], ends: Ends, gather_ms: int = 0) -> None:
+    def __init__(
+        self,
+        group: str,
+        settings: Mapping[str, Any],
+        ends: Ends,
+        gather_ms: int = 0,
+        session_timeout_ms: int = SESSION_TIMEOUT_MS,
+    ) -> None:
+        self._session_timeout_ms = session_timeout_ms
         self._group = group
         self._ends = ends
         self._gatherer = Gatherer(gather_ms)
@@ -215,7 +223,7 @@ class KafkaSubscription:
             isolation_level="read_uncommitted",
             fetch_max_wait_ms=GROUP_FETCH_WAIT_MS,
             max_partition_fetch_bytes=FETCH_BYTES,
-            session_timeout_ms=SESSION_TIMEOUT_MS,
+            session_timeout_ms=self._session_timeout_ms,
             heartbeat_interval_ms=HEARTBEAT_MS,
             max_poll_interval_ms=POLL_INTERVAL_MS,
             metadata_max_age_ms=5_000,

@@ -53,7 +53,7 @@ class Worker:
 
     Records of `retry.<room>` come under the topic they had at first (see Record.via), if it is one of ours.
     Offsets are committed a few times a second, when nothing comes, and when the worker stops.
-    `start_offsets` may say where fresh partitions begin; partitions it leaves out begin at the committed offset.
+    `start_offsets` may say that fresh partitions begin before the committed offset, which is where others begin.
     A batch holds at most `max_records` records and `max_bytes`; `max_wait_ms` bounds one wait for records, and records
     that arrive end it at once. `gather_ms` suits a sink that gains by large batches and that nobody waits for: its
     records may come that much later.
@@ -285,7 +285,7 @@ class Worker:
         if self._start_offsets is not None:
             starts = await self._patiently(self._start_offsets, fresh)
         for place, offset in starts.items():
-            await subscription.seek(place, offset)
+            await self._seek(subscription, place, offset)
         for place in fresh:
             try:
                 at = await subscription.position(place)
@@ -296,6 +296,14 @@ class Worker:
                 self._next[place] = at
             except OffsetsLost as error:
                 log.info("group %s: %s", self._member.group, error)
+
+    async def _seek(self, subscription: Subscription, place: TopicPartition, offset: int) -> None:
+        """At the room's own place, or before it where less is committed: what has taken effect and is not committed may
+        not have been produced."""
+        try:
+            await subscription.seek(place, min(offset, await subscription.position(place)))
+        except OffsetsLost as error:
+            log.info("group %s: %s", self._member.group, error)
 
     async def _patiently(
         self, start_offsets: StartOffsets, fresh: list[TopicPartition]

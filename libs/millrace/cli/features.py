@@ -171,6 +171,37 @@ def history(
     _show(reply, entities, as_json)
 
 
+@app.command()
+def consistency(
+    project: Project,
+    home: Home = DEFAULT_HOME,
+    begin: Annotated[str, typer.Option("--from", help="Reads as of this moment or later, ISO 8601 in UTC.")] = "",
+    end: Annotated[str, typer.Option("--to", help="Reads as of before this moment.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show what a sample of online reads came to when it was worked out again from history.
+
+    Exits with 1 when an answer differs from history. Columns: `ahead` is what had been applied while one partition was
+    ahead of another; `missing` is in history alone, `extra` in the answer alone, `mismatch` any other difference.
+
+    Examples:
+
+      millrace features consistency sensors
+
+      millrace features consistency sensors --from 2026-07-01 --json
+    """
+    from millrace.cli.consistency import show_report
+    from millrace.cli.remote import stub
+    from millrace.wire.feature_store.v1 import service_pb2 as wire
+
+    with stub(home, "feature_store") as store:
+        reply = store.Consistency(
+            wire.ConsistencyRequest(project=project, from_us=time_of(begin, "--from"), to_us=time_of(end, "--to"))
+        )
+    if show_report(project, reply, as_json=as_json):
+        raise typer.Exit(1)
+
+
 def _facts(entry: catalogue.Entry) -> dict[str, Any]:
     from millrace.definitions.model import format_duration
 

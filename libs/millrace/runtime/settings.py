@@ -30,6 +30,12 @@ class RoomSettings(BaseSettings):
     kafka_security: dict[str, str] = Field(
         {}, description="SASL and TLS of every Kafka client (JSON; names in millrace.bus.security)."
     )
+    kafka_session_timeout_ms: int = Field(
+        30_000,
+        ge=6_000,
+        description="After so long a silence a process's partitions go to others. Heartbeats share the event loop with"
+        " handlers: a busy loop must not cost the group.",
+    )
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey: the online store.")
     clickhouse_url: str = Field("http://127.0.0.1:8123", description="ClickHouse's HTTP interface: history and logs.")
     home: Path = Field(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from millrace.aggregates import Latest, Lifted, merge_rows, window_start
+from millrace.aggregates import NEVER_US, Latest, Lifted, merge_rows, window_start
 
 from services.feature_store.domain.views import CompiledView, Row, Selection, sequence
 
@@ -75,13 +75,12 @@ class Decoded:
     via: str = ""
 
 
-def new_rows(
-    view: CompiledView, events: Events, chosen: Selection, old: dict[str, bytes | None], visible_us: int
-) -> dict[str, bytes]:
+def new_rows(view: CompiledView, events: Events, chosen: Selection, old: dict[str, bytes | None]) -> dict[str, bytes]:
     """Entity to packed row, for the entities whose row changes; `old` holds the rows of all chosen entities.
 
-    `visible_us` is the partition's time after the batch: tiles that no window can reach any more are dropped,
-    `lateness` after they left the longest window. Raises ExpressionError, RowError.
+    Tiles that no window can reach any more are dropped, `lateness` after they left the longest one, by the time at
+    which the row's own newest event became visible: what a row holds depends on the log, not on how batches were cut.
+    Raises ExpressionError, RowError.
     """
     if not chosen.entities:
         return {}
@@ -93,6 +92,8 @@ def new_rows(
     seq = sequence(events.offsets[chosen.places], events.partition)
     rows = [events.rows[i] for i in chosen.places.tolist()]
     owner = np.array([place_of[e] for e in chosen.entities], dtype=np.int64)
+    visible_us = np.full(len(entities), NEVER_US, dtype=np.int64)
+    np.maximum.at(visible_us, owner, events.visible_us[chosen.places])
     keep_from_us = window_start(visible_us, max(view.view.windows_us), view.view.hop_us) - view.lateness_us
     packed = merge_rows(
         view.layout,

@@ -14,6 +14,8 @@ from millrace.wire.labeling.v1 import service_pb2 as labeling_pb2
 from services.feature_store.domain.answers import Judged
 from services.feature_store.domain.inputs import InputsPlan, Lookup
 from services.feature_store.entrypoints.catalogue import CatalogueDoor
+from services.feature_store.entrypoints.consistency_rpc import encode_report
+from services.feature_store.handlers.consistency_report import ConsistencyReports
 from services.feature_store.handlers.reads import OnlineReads
 from services.feature_store.handlers.spines import Spines
 from services.feature_store.handlers.training import Ask, Historian, Moments, Progress, TrainingSets
@@ -32,6 +34,7 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
         training: TrainingSets,
         spines: Spines,
         few: HistoryReader,
+        consistency: ConsistencyReports,
         *,
         catalogue: CatalogueDoor,
         most_entities: int,
@@ -43,6 +46,7 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
         self._spines = spines
         self._few = few
         self._catalogue = catalogue
+        self._consistency = consistency
         self._most_entities = most_entities
         self._read_wait_s = read_wait_s
 
@@ -122,6 +126,12 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
         """Progress, then done."""
         async for progress in self._catalogue.drop(request):
             yield progress
+
+    async def Consistency(
+        self, request: service_pb2.ConsistencyRequest, context: Context
+    ) -> service_pb2.ConsistencyReply:
+        """What sampled online reads came to when they were worked out again from history."""
+        return encode_report(await self._consistency.report(request.project, request.from_us, request.to_us))
 
     def _bounded(self, count: int) -> None:
         if count > self._most_entities:

@@ -133,7 +133,7 @@ class Forgetting:
             if position is None:
                 continue
             before = dict(zip(keys, found[number * len(keys) : (number + 1) * len(keys)], strict=True))
-            rows = _rows(view, _of_place(events, place, position), position)
+            rows = _rows(view, _of_place(events, place, position))
             gone = [key for key, row in before.items() if row is not None and key not in rows]
             changed = {key: row for key, row in rows.items() if before.get(key) != row}
             if not gone and not changed:
@@ -200,6 +200,6 @@ def _of_place(events: pa.Table, place: Place, position: Position) -> Events:
     )
 
 
-def _rows(view: CompiledView, events: Events, position: Position) -> Mapping[str, bytes]:
+def _rows(view: CompiledView, events: Events) -> Mapping[str, bytes]:
     chosen = view.select(events.rows)
-    return new_rows(view, events, chosen, dict.fromkeys(chosen.entities), position.visible_us)
+    return new_rows(view, events, chosen, dict.fromkeys(chosen.entities))

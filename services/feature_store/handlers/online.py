@@ -79,10 +79,11 @@ class OnlineFeatures:
             await self._held[batch.topic].wait()
         decoded = feed.reader.decode(batch, effects.reject)
         try:
-            applied_before = await self._apply(feed, decoded)
+            await self._apply(feed, decoded)
         except (ExpressionError, RowError) as error:
             raise BadRecord(str(error)) from error
-        for message in late_messages(feed, decoded.events.after(applied_before)):
+        # Also of what was applied before: then the report may not have been produced. Its id is always the same.
+        for message in late_messages(feed, decoded.events):
             effects.publish(message)
 
     def visible_us(self, partitions: frozenset[TopicPartition]) -> dict[str, int]:
@@ -99,16 +100,15 @@ class OnlineFeatures:
         self._known[place] = position
         self._progress.note(place, position.visible_us)
 
-    async def _apply(self, feed: SourceFeed, decoded: Decoded) -> int:
-        """The offset that every view had applied before."""
+    async def _apply(self, feed: SourceFeed, decoded: Decoded) -> None:
         if not len(decoded.events) and await self._pass_time(feed, decoded):
-            return decoded.last_offset
+            return
         for _ in range(SWAP_ATTEMPTS):
-            writes, applied_before = await self._prepare(feed, decoded)
+            writes = await self._prepare(feed, decoded)
             if not writes or await self._store.swap(writes):
                 for write in writes:
                     self._remember(write.place, write.position)
-                return applied_before
+                return
         raise SwapRefused(f"{feed.topic}:{decoded.label} is being written by somebody else")
 
     async def _pass_time(self, feed: SourceFeed, decoded: Decoded) -> bool:
@@ -132,8 +132,8 @@ class OnlineFeatures:
         places = [feed.place(view, decoded.label) for view in feed.views]
         return [place for place in places if decoded.label == RETRIED or place in self._known]
 
-    async def _prepare(self, feed: SourceFeed, decoded: Decoded) -> tuple[list[Write], int]:
-        """The writes that the batch makes on top of what the store holds now, and the least offset applied before."""
+    async def _prepare(self, feed: SourceFeed, decoded: Decoded) -> list[Write]:
+        """The writes that the batch makes on top of what the store holds now."""
         places = set(self._places(feed, decoded))
         views = [view for view in feed.views if feed.place(view, decoded.label) in places]
         jobs = [_Job(view, feed.place(view, decoded.label), view.select(decoded.events.rows)) for view in views]
@@ -141,13 +141,12 @@ class OnlineFeatures:
         wanted += [(job.place, SEEN + i) for job in jobs for i in decoded.events.ids if decoded.label == RETRIED]
         positions, rows = await self._store.read([job.place for job in jobs], wanted)
         found = dict(zip(wanted, rows, strict=True))
-        writes, applied_before = [], decoded.last_offset
+        writes = []
         for job, position in zip(jobs, positions, strict=True):
             have = position or NOTHING
             if have.offset < self._known.get(job.place, NOTHING).offset:
                 self.rewind.set()
                 raise StoreBehind(f"{job.place} is at {have.offset}, it was at {self._known[job.place].offset}")
-            applied_before = min(applied_before, have.offset)
             if have.offset >= decoded.last_offset:
                 self._remember(job.place, have)
                 continue
@@ -155,7 +154,7 @@ class OnlineFeatures:
             if decoded.label == RETRIED:
                 fresh = fresh.unseen({i for i in fresh.ids if found[job.place, SEEN + i] is not None})
             writes.append(self._write(job, position, fresh, decoded, found))
-        return writes, applied_before
+        return writes
 
     def _write(
         self,
@@ -169,7 +168,7 @@ class OnlineFeatures:
         moved = self._moved(position or NOTHING, decoded, fresh)
         old = {entity: found[job.place, entity] for entity in job.entities}
         started = perf_counter()
-        rows = new_rows(job.view, fresh, chosen, old, moved.visible_us)
+        rows = new_rows(job.view, fresh, chosen, old)
         self.spending.note(job.view.id, len(fresh), perf_counter() - started)
         if decoded.label == RETRIED:
             rows |= {SEEN + i: b"1" for i in fresh.ids}

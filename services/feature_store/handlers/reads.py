@@ -10,12 +10,14 @@ import numpy as np
 from millrace.aggregates import RowError
 
 from services.feature_store.domain.answers import Cells, Judged, assemble, join_keys, judge, read_rows
+from services.feature_store.domain.consistency import Standing
 from services.feature_store.domain.inputs import InputsPlan, Lookup
 from services.feature_store.domain.values import Position
 from services.feature_store.domain.views import CompiledView
 from services.feature_store.errors import RowCorrupt, TooLate
 from services.feature_store.handlers.feeds import FeedBook, ProjectFeed
 from services.feature_store.handlers.progress import Progress
+from services.feature_store.handlers.sampling import ReadSampler
 from services.feature_store.ports import RETRIED, OnlineStore, Place
 
 # What another process applies is seen by looking; what this one applies wakes the reader at once.
@@ -39,7 +41,10 @@ class Answer:
 class OnlineReads:
     """Answers what is known now."""
 
-    def __init__(self, store: OnlineStore, feeds: FeedBook, progress: Progress) -> None:
+    def __init__(
+        self, store: OnlineStore, feeds: FeedBook, progress: Progress, sampler: ReadSampler | None = None
+    ) -> None:
+        self._sampler = sampler
         self._store = store
         self._feeds = feeds
         self._progress = progress
@@ -66,7 +71,8 @@ class OnlineReads:
             await self._wait(feed, plan, not_before_us, wait_s)
         judged: dict[Lookup, Judged] = {}
         as_of: dict[str, int] = {}
-        await self._round(feed, dict.fromkeys(plan.direct, entities), judged, as_of)
+        standings: dict[Lookup, Standing] = {}
+        await self._round(feed, dict.fromkeys(plan.direct, entities), judged, as_of, standings)
         if plan.joined:
             keys: dict[Lookup, Sequence[str]] = {}
             places: dict[Lookup, np.ndarray] = {}
@@ -76,9 +82,11 @@ class OnlineReads:
                 index = {key: i for i, key in enumerate(dict.fromkeys(k for k in wanted if k is not None))}
                 keys[lookup] = list(index)
                 places[lookup] = np.array([-1 if k is None else index[k] for k in wanted], dtype=np.int64)
-            await self._round(feed, keys, judged, as_of)
+            await self._round(feed, keys, judged, as_of, standings)
             for lookup in plan.joined:
                 judged[lookup] = judged[lookup].at(places[lookup])
+        if self._sampler is not None and (chosen := self._sampler.choose(project, entities)):
+            self._sampler.take(feed, plan, {i: entities[i] for i in chosen}, assemble(plan, judged), standings)
         return Answer(plan, judged, as_of)
 
     async def _round(
@@ -87,6 +95,7 @@ class OnlineReads:
         keys: Mapping[Lookup, Sequence[str]],
         judged: dict[Lookup, Judged],
         as_of: dict[str, int],
+        standings: dict[Lookup, Standing],
     ) -> None:
         """Read every lookup's rows in one MGET, with the positions that they reflect."""
         labels = {lookup: self._labels(feed, lookup.view) for lookup in keys}
@@ -97,14 +106,16 @@ class OnlineReads:
         seen = [place for place, p in zip(retries, found[len(positions) :], strict=True) if p is not None]
         if not self._retried.issuperset(seen):
             self._retried.update(seen)
-            await self._round(feed, keys, judged, as_of)
+            await self._round(feed, keys, judged, as_of, standings)
             return
+        known = dict(zip((*positions, *retries), found, strict=False))
         visible = self._noted(positions, found[: len(positions)])
         begin = 0
         for lookup, own in labels.items():
             width, end = len(own), begin + len(own) * len(keys[lookup])
             at_us = min(visible[place] for place in own if place.label != RETRIED)
             as_of[lookup.view.id] = at_us
+            standings[lookup] = Standing(at_us, {p.label: at for p in own if (at := known[p]) is not None})
             parts = [rows[i : i + width] for i in range(begin, end, width)]
             judged[lookup] = _read(lookup.view, parts, at_us)
             begin = end

@@ -142,6 +142,7 @@ class Console:
             "data_docs": next((v.status.http_address for v in rooms if v.room == "ingestion" and v.status), ""),
             "clocks": clocks,
             "rooms": [(view, *health(view)) for view in rooms],
+            "feature_store": next((v.status.http_address for v in rooms if v.room == "feature_store" and v.status), ""),
             "troubles": [(room, reasons) for room, reasons in troubled if reasons],
             "closer": [
                 (text, f"http://{view.status.http_address}{path}")

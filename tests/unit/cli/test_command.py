@@ -21,16 +21,16 @@ Run = Callable[..., Any]
 INSTALLED = Path(sys.executable).parent / "millrace"
 TOP = [
     *("up", "down", "status", "doctor", "apply", "train", "runs", "publish", "predict", "replay", "rollback", "alerts"),
-    *("models", "events", "features", "data", "deadletter"),
+    *("models", "events", "features", "data", "deadletter", "shadow", "topics"),
 ]
 
 
 def commands() -> list[list[str]]:
     groups = {"models": ["list", "show", "push", "promote", "lineage"], "events": ["tail", "why"]}
-    groups["features"] = ["list", "show", "read", "history"]
-    groups["data"] = ["profile"]
+    groups["features"] = ["list", "show", "read", "history", "services", "stats", "drop", "training-set", "consistency"]
+    groups["data"] = ["profile", "forget", "forgotten", "reveal", "revealed"]
     groups["deadletter"] = ["list", "show", "replay"]
-    groups["data"] = ["forget", "forgotten", "reveal", "revealed"]
+    groups["topics"] = ["list", "lag", "check"]
     return [[name] for name in TOP if name not in groups] + [[g, c] for g, names in groups.items() for c in names]
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import tempfile
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -28,18 +29,22 @@ from services.feature_store.adapters.snapshots_catalogue import CataloguedObject
 from services.feature_store.adapters.spool_files import FileSpools
 from services.feature_store.adapters.timeline_shelf import ThreadShelf
 from services.feature_store.bootstrap import FeatureStore, Neighbours
+from services.feature_store.domain.consistency import CheckedRead, Finding, SampledRead
 from services.feature_store.domain.lineage import ModelVersion
 from services.feature_store.domain.snapshot import Manifest
 from services.feature_store.domain.values import Position
 from services.feature_store.domain.views import MOST_PARTITIONS
 from services.feature_store.ports import (
     Census,
+    Example,
     KeptObject,
     ModelBook,
     OnlineStore,
     Range,
+    ReadCounts,
     Stretch,
     Table,
+    Tally,
     TimelineShelf,
     Weight,
     history_schema,
@@ -349,6 +354,50 @@ class ListSnapshots:
 
 
 @dataclass
+class ListReads:
+    """Sampled reads in a list; results by read."""
+
+    reads: list[SampledRead] = field(default_factory=list)
+    checked: dict[str, CheckedRead] = field(default_factory=dict)
+
+    async def append(self, reads: Sequence[SampledRead]) -> None:
+        """Keep them."""
+        self.reads += reads
+
+    async def pending(self, since_us: int, until_us: int, limit: int) -> list[SampledRead]:
+        """In the order logged."""
+        found = [r for r in self.reads if r.id not in self.checked and since_us <= r.logged_us < until_us]
+        return sorted(found, key=lambda r: (r.logged_us, r.id))[:limit]
+
+    async def record(self, checked: Sequence[CheckedRead]) -> None:
+        """Each once."""
+        self.checked |= {one.read.id: one for one in checked}
+
+    async def tallies(self, project: str, from_us: int, to_us: int) -> list[Tally]:
+        """By feature; all on one day."""
+        found: dict[str, Counter[int]] = {}
+        largest: dict[str, float] = {}
+        for finding in self.findings(project):
+            if from_us <= finding.as_of_us < to_us:
+                found.setdefault(finding.feature, Counter())[int(finding.outcome)] += 1
+                largest[finding.feature] = max(finding.difference, largest.get(finding.feature, 0.0))
+        return [Tally(name, "2024-01-01", dict(counts), largest[name]) for name, counts in sorted(found.items())]
+
+    async def examples(self, project: str, from_us: int, to_us: int, limit: int) -> list[Example]:
+        """None: those are the store's own affair."""
+        return []
+
+    async def counts(self, project: str, since_us: int) -> ReadCounts:
+        """Of all."""
+        skipped = sum(bool(one.skipped) for one in self.checked.values())
+        return ReadCounts(len(self.checked) - skipped, skipped, len(self.reads) - len(self.checked))
+
+    def findings(self, project: str = "shop") -> list[Finding]:
+        """Of all checked reads."""
+        return [f for one in self.checked.values() if one.read.project == project for f in one.findings]
+
+
+@dataclass
 class ListSpine:
     """Labelled examples from a list of (entity, moment)."""
 
@@ -413,6 +462,7 @@ class World:
     history: ListHistory
     spines: ListSpine
     objects: MemoryObjects
+    reads: ListReads
     project: Project
     models: ListModels
 
@@ -448,10 +498,12 @@ async def make(
     history: ListHistory | None = None,
     registry: ModelBook | None = None,
     shelf: TimelineShelf | None = None,
+    reads: ListReads | None = None,
     **settings,
 ) -> World:
     """The room, not yet running; `registry` is asked instead of the world's `models`."""
     bus, history, spines, objects = bus or MemoryBus(), history or ListHistory(), ListSpine(), MemoryObjects()
+    reads = reads or ListReads()
     # Two partitions, whatever the embedded default is: the merging of partitions is what these tests are about.
     await bus.ensure_topics([TopicSpec(f"data.{shop().name}.{s.name}", 2) for s in shop().sources])
     online = RedisFeatures(client)
@@ -471,8 +523,10 @@ async def make(
         registry or models,
         ListErasing(history),
         snapshots,
+        reads,
     )
-    world = World(bus, FeatureStore(Settings(**settings), neighbours), online, history, spines, objects, shop(), models)
+    store = FeatureStore(Settings(**settings), neighbours)
+    world = World(bus, store, online, history, spines, objects, reads, shop(), models)
     await world.learn(world.project, 1)
     return world
 

@@ -294,3 +294,79 @@ class DropViewProgress(_message.Message):
     deleted: int
     done: bool
     def __init__(self, scanned: _Optional[int] = ..., total: _Optional[int] = ..., deleted: _Optional[int] = ..., done: _Optional[bool] = ...) -> None: ...
+
+class ConsistencyRequest(_message.Message):
+    __slots__ = ("project", "from_us", "to_us")
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    FROM_US_FIELD_NUMBER: _ClassVar[int]
+    TO_US_FIELD_NUMBER: _ClassVar[int]
+    project: str
+    from_us: int
+    to_us: int
+    def __init__(self, project: _Optional[str] = ..., from_us: _Optional[int] = ..., to_us: _Optional[int] = ...) -> None: ...
+
+class ConsistencyRow(_message.Message):
+    __slots__ = ("feature", "day", "compared", "equal", "ahead", "mismatch", "missing", "extra", "largest_difference")
+    FEATURE_FIELD_NUMBER: _ClassVar[int]
+    DAY_FIELD_NUMBER: _ClassVar[int]
+    COMPARED_FIELD_NUMBER: _ClassVar[int]
+    EQUAL_FIELD_NUMBER: _ClassVar[int]
+    AHEAD_FIELD_NUMBER: _ClassVar[int]
+    MISMATCH_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    EXTRA_FIELD_NUMBER: _ClassVar[int]
+    LARGEST_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    feature: str
+    day: str
+    compared: int
+    equal: int
+    ahead: int
+    mismatch: int
+    missing: int
+    extra: int
+    largest_difference: float
+    def __init__(self, feature: _Optional[str] = ..., day: _Optional[str] = ..., compared: _Optional[int] = ..., equal: _Optional[int] = ..., ahead: _Optional[int] = ..., mismatch: _Optional[int] = ..., missing: _Optional[int] = ..., extra: _Optional[int] = ..., largest_difference: _Optional[float] = ...) -> None: ...
+
+class FeatureCell(_message.Message):
+    __slots__ = ("value", "status", "age_us")
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    AGE_US_FIELD_NUMBER: _ClassVar[int]
+    value: _common_pb2.Value
+    status: FeatureStatus
+    age_us: int
+    def __init__(self, value: _Optional[_Union[_common_pb2.Value, _Mapping]] = ..., status: _Optional[_Union[FeatureStatus, str]] = ..., age_us: _Optional[int] = ...) -> None: ...
+
+class ConsistencyExample(_message.Message):
+    __slots__ = ("feature", "entity", "as_of_us", "outcome", "online", "offline")
+    FEATURE_FIELD_NUMBER: _ClassVar[int]
+    ENTITY_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_US_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    ONLINE_FIELD_NUMBER: _ClassVar[int]
+    OFFLINE_FIELD_NUMBER: _ClassVar[int]
+    feature: str
+    entity: str
+    as_of_us: int
+    outcome: str
+    online: FeatureCell
+    offline: FeatureCell
+    def __init__(self, feature: _Optional[str] = ..., entity: _Optional[str] = ..., as_of_us: _Optional[int] = ..., outcome: _Optional[str] = ..., online: _Optional[_Union[FeatureCell, _Mapping]] = ..., offline: _Optional[_Union[FeatureCell, _Mapping]] = ...) -> None: ...
+
+class ConsistencyReply(_message.Message):
+    __slots__ = ("rows", "examples", "checked_reads", "skipped_reads", "pending_reads", "dropped_reads", "share")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    CHECKED_READS_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_READS_FIELD_NUMBER: _ClassVar[int]
+    PENDING_READS_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_READS_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    rows: _containers.RepeatedCompositeFieldContainer[ConsistencyRow]
+    examples: _containers.RepeatedCompositeFieldContainer[ConsistencyExample]
+    checked_reads: int
+    skipped_reads: int
+    pending_reads: int
+    dropped_reads: int
+    share: float
+    def __init__(self, rows: _Optional[_Iterable[_Union[ConsistencyRow, _Mapping]]] = ..., examples: _Optional[_Iterable[_Union[ConsistencyExample, _Mapping]]] = ..., checked_reads: _Optional[int] = ..., skipped_reads: _Optional[int] = ..., pending_reads: _Optional[int] = ..., dropped_reads: _Optional[int] = ..., share: _Optional[float] = ...) -> None: ...

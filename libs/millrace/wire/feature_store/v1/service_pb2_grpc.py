@@ -70,6 +70,11 @@ class FeatureStoreStub:
                 request_serializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.DropViewRequest.SerializeToString,
                 response_deserializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.DropViewProgress.FromString,
                 _registered_method=True)
+        self.Consistency = channel.unary_unary(
+                '/millrace.wire.feature_store.v1.FeatureStore/Consistency',
+                request_serializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.ConsistencyRequest.SerializeToString,
+                response_deserializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.ConsistencyReply.FromString,
+                _registered_method=True)
 
 
 class FeatureStoreServicer:
@@ -127,6 +132,13 @@ class FeatureStoreServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Consistency(self, request, context):
+        """What a sample of online reads came to when they were worked out again from history.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FeatureStoreServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -164,6 +176,11 @@ def add_FeatureStoreServicer_to_server(servicer, server):
                     servicer.DropView,
                     request_deserializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.DropViewRequest.FromString,
                     response_serializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.DropViewProgress.SerializeToString,
+            ),
+            'Consistency': grpc.unary_unary_rpc_method_handler(
+                    servicer.Consistency,
+                    request_deserializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.ConsistencyRequest.FromString,
+                    response_serializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.ConsistencyReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -355,6 +372,33 @@ class FeatureStore:
             '/millrace.wire.feature_store.v1.FeatureStore/DropView',
             millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.DropViewRequest.SerializeToString,
             millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.DropViewProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Consistency(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.wire.feature_store.v1.FeatureStore/Consistency',
+            millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.ConsistencyRequest.SerializeToString,
+            millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.ConsistencyReply.FromString,
             options,
             channel_credentials,
             insecure,
