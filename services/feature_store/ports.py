@@ -367,6 +367,10 @@ class Erasing(Protocol):
         ever had; how many. Their bytes are gone within minutes."""
         ...
 
+    async def erase_reads(self, project: str, entity: str) -> int:
+        """Deletes the sampled reads of the entity and what came of them; how many rows."""
+        ...
+
     async def expire(self, project: str, source: str, before_us: int) -> int:
         """Deletes the rows that were visible before then; how many."""
         ...

@@ -54,6 +54,12 @@ class ClickHouseErasing:
             erased += await erase_rows(self._clickhouse, name, where, {"entity": entity, "until": until_us})
         return erased
 
+    async def erase_reads(self, project: str, entity: str) -> int:
+        """As Erasing.erase_reads."""
+        where, params = "project = {project:String} AND entity = {entity:String}", {"project": project, "entity": entity}
+        tables = ("sampled_reads", "checked_reads")
+        return sum([await erase_rows(self._clickhouse, table, where, params) for table in tables])
+
     async def expire(self, project: str, source: str, before_us: int) -> int:
         """As Erasing.expire."""
         expired = 0

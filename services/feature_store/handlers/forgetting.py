@@ -85,6 +85,8 @@ class Forgetting:
         for one in request.identities:
             erased += await self._stores.erasing.erase(request.project, one.source, one.field, one.entity, one.cut_us)
         await self._stores.timelines.clear()
+        if request.HasField("example"):
+            erased += await self._stores.erasing.erase_reads(request.project, request.example.entity)
         done.add("feature_store: history rows", erased, self._now_us() + CLEANED_US, "parts of the table are rewritten")
         await self._snapshots(request, feed, done)
         return done
