@@ -23,18 +23,23 @@ from millrace.definitions.model import Project
 from millrace.runtime.definitions import Definition
 from millrace.stores.clickhouse import ClickHouse
 from millrace.stores.objects import MemoryObjects
-from services.feature_store.adapters.reader_process import ProcessReader
 
 from examples.flights.events import events
 from services.feature_store.adapters.features_redis import RedisFeatures
 from services.feature_store.adapters.history_clickhouse import ClickHouseHistory
+from services.feature_store.adapters.history_erasing import ClickHouseErasing
+from services.feature_store.adapters.keys_redis import RedisKeys
+from services.feature_store.adapters.rates_clickhouse import ClickHouseRates
 from services.feature_store.adapters.reads_clickhouse import ClickHouseReads
+from services.feature_store.adapters.snapshots_catalogue import ClickHouseSnapshots
+from services.feature_store.adapters.spool_files import FileSpools
+from services.feature_store.adapters.timeline_shelf import ThreadShelf
 from services.feature_store.bootstrap import MIGRATIONS, FeatureStore, Neighbours
 from services.feature_store.domain.consistency import BAD, Outcome
 from services.feature_store.settings import Settings
 from tests.support.poll import until
 from tests.unit.feature_store.test_consistency import tasks
-from tests.unit.feature_store.world import HOUR_US, MINUTE_US, ListSpine, event, heartbeat
+from tests.unit.feature_store.world import HOUR_US, MINUTE_US, ListModels, ListSpine, event, heartbeat
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(3600)]
 
@@ -46,23 +51,29 @@ EVERYTHING = {"consistency_share": 1.0, "consistency_reads_per_s": 1e6, "consist
 
 
 @asynccontextmanager
-async def room(stack):
+async def room(stack, folder: Path):
     """The room's parts, running, in databases of their own; yields them with the project."""
     client = redis.asyncio.from_url(stack.redis)
     clickhouse = ClickHouse(stack.clickhouse, database=f"flights_{uuid.uuid4().hex[:8]}")
     await clickhouse.start(MIGRATIONS)
     text = PROJECT.read_text(encoding="utf-8")
     project = load_text(text.replace("project: flights", f"project: f{uuid.uuid4().hex[:8]}", 1))
-    bus, reader = MemoryBus(), ProcessReader()
+    bus = MemoryBus()
     await bus.ensure_topics([TopicSpec(data_topic(project.name, s.name), PARTITIONS) for s in project.sources])
     neighbours = Neighbours(
-        bus,
-        RedisFeatures(client),
-        ClickHouseHistory(clickhouse),
-        ListSpine(),
-        MemoryObjects(),
-        reader,
-        ClickHouseReads(clickhouse),
+        bus=bus,
+        online=RedisFeatures(client),
+        history=ClickHouseHistory(clickhouse),
+        spines=ListSpine(),
+        objects=MemoryObjects(),
+        shelf=ThreadShelf(),
+        spools=FileSpools(folder),
+        keys=RedisKeys(client),
+        rates=ClickHouseRates(clickhouse),
+        models=ListModels(),
+        erasing=ClickHouseErasing(clickhouse),
+        snapshots=ClickHouseSnapshots(clickhouse),
+        read_log=ClickHouseReads(clickhouse),
     )
     store = FeatureStore(Settings(**EVERYTHING), neighbours)
     await store.learn(project.name, Definition(1, "sha256:1", project))
@@ -70,7 +81,6 @@ async def room(stack):
         async with tasks(store.writer.run, store.consumers.run_online, store.consumers.history.run):
             yield store, bus, project
     finally:
-        await reader.close()
         await client.aclose()
         await clickhouse.close()
 
@@ -101,10 +111,12 @@ def shuffled(
     return made
 
 
-async def streamed(stack, months: tuple[int, ...], days: int, seed: int, read_every: int) -> dict[str, object]:
+async def streamed(
+    stack, folder: Path, months: tuple[int, ...], days: int, seed: int, read_every: int
+) -> dict[str, object]:
     """Streams, reads, drains, checks; the counts."""
     seeded = random.Random(seed)
-    async with room(stack) as (store, bus, project):
+    async with room(stack, folder) as (store, bus, project):
         stream = shuffled(project, months, days, seeded)
         topics = [data_topic(project.name, s.name) for s in project.sources if project.views_of(s.name)]
         now_us, begin, known, reads = stream[0][0] // SLICE_US * SLICE_US, 0, [], 0
@@ -152,15 +164,15 @@ async def checked(store: FeatureStore, project: str, now_us: int) -> Counter[int
     return sum((Counter(dict(tally.by_outcome)) for tally in report.tallies), Counter())
 
 
-async def test_online_equals_offline_for_some_days(stack):
-    figures = await streamed(stack, (7,), 2, seed=1, read_every=3)
+async def test_online_equals_offline_for_some_days(stack, tmp_path):
+    figures = await streamed(stack, tmp_path, (7,), 2, seed=1, read_every=3)
     assert figures["reads"] > 100
     assert figures["equal"] > figures["values"] / 2
     assert sum(figures[outcome.name.lower()] for outcome in BAD) == 0
 
 
 @pytest.mark.prove
-async def test_online_equals_offline_for_a_quarter(stack, proof_figures):
-    proof_figures |= await streamed(stack, (7, 8, 9), 92, seed=2, read_every=7)
+async def test_online_equals_offline_for_a_quarter(stack, tmp_path, proof_figures):
+    proof_figures |= await streamed(stack, tmp_path, (7, 8, 9), 92, seed=2, read_every=7)
     assert proof_figures["ahead"] > 0
     assert sum(proof_figures[outcome.name.lower()] for outcome in BAD) == 0
