@@ -1,50 +1,44 @@
-"""Training sets beside Feast on DuckDB, on the same files, in turns: `python -m bench.training_sets`.
+"""Training sets beside Feast on DuckDB, on the same files, in turns.
 
 Ours is end to end through the room's gRPC door: the spine goes up, the set is worked out and kept under its digest, the
 rows come back verified. Feast and DuckDB read the same Parquet files in one process. Answers are held against each
-other, row by row. `--feast` names the interpreter of an environment with `feast[duckdb]`.
+other, row by row.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import IO, Any
 
 import numpy as np
 import psutil
 import pyarrow.parquet as pq
 from millrace.client.features import Features
-from rich.console import Console
-from rich.table import Table
 
+from bench.benchmark import Bench, Benchmark, Column, Row, Runs, Section, Target
 from bench.training_data import NUMBERS, VIEWS, Files, Sizes, write
 from infra.embedded.clickhouse import prepare
 from infra.embedded.program import Child
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PEERS = REPOSITORY / ".venv-peers" / "bin" / "python"
-RESULTS = Path(__file__).with_name("training_sets.json")
 REPETITIONS = 7
 MEMORY_MIB = 2_048
 WAYS = ("known", "happened", "windows")
 
 
 @dataclass
-class Runs:
+class Timed:
     """Seconds of each run of one way: by the wall, and of processors in all its processes together."""
 
     wall_s: list[float] = field(default_factory=list)
@@ -52,19 +46,21 @@ class Runs:
     rows: int = 0
 
 
-async def measured(folder: Path, feast: Path, sizes: Sizes, repetitions: int, console: Console) -> dict[str, Any]:
+async def measured(
+    folder: Path, feast: Path, sizes: Sizes, repetitions: int, say: Callable[[str], None]
+) -> dict[str, Any]:
     """All runs of all ways, and what the first training set after a start took."""
     files = write(folder, sizes)
     with _room(folder, MEMORY_MIB) as (address, processes), _peer(feast, folder) as peer:
-        ours = {way: Runs() for way in WAYS}
-        theirs = {way: Runs() for way in (*WAYS, "asof")}
+        ours = {way: Timed() for way in WAYS}
+        theirs = {way: Timed() for way in (*WAYS, "asof")}
         first: dict[str, float] = {}
         for way in WAYS:  # not counted: what was read once is kept
             first[way] = (await _ours(address, processes, files, way, folder))[0]
             _theirs(peer, way, folder / f"theirs_{way}.parquet")
             _agree(folder, way)
         for turn in range(repetitions):
-            console.print(f"turn {turn + 1} of {repetitions}")
+            say(f"turn {turn + 1} of {repetitions}")
             for way in WAYS:
                 for who in ("ours", "theirs")[:: 1 if turn % 2 else -1]:
                     if who == "ours":
@@ -78,13 +74,13 @@ async def measured(folder: Path, feast: Path, sizes: Sizes, repetitions: int, co
     return {"sizes": vars(sizes), "first_s": first, "ours": _plain(ours), "theirs": _plain(theirs)}
 
 
-def _note(runs: Runs, wall_s: float, cpu_s: float, rows: int) -> None:
+def _note(runs: Timed, wall_s: float, cpu_s: float, rows: int) -> None:
     runs.wall_s.append(wall_s)
     runs.cpu_s.append(cpu_s)
     runs.rows = rows
 
 
-def _plain(runs: dict[str, Runs]) -> dict[str, Any]:
+def _plain(runs: dict[str, Timed]) -> dict[str, Any]:
     return {way: vars(one) for way, one in runs.items()}
 
 
@@ -191,58 +187,52 @@ def _agree(folder: Path, way: str) -> None:
         )
 
 
-def report(facts: dict[str, Any]) -> Table:
-    """Rows per second, ours and theirs, and the ratio turn by turn."""
-    table = Table(title=f"{facts['sizes']['spine']:,} rows, {facts['sizes']['events']:,} events a view")
-    for name in ("job", "ours, rows/s", "peer, rows/s", "ours : peer", "ours : peer, CPU", "first set, s"):
-        table.add_column(name, justify="right" if name != "job" else "left")
+def _section(facts: dict[str, Any]) -> Section:
+    """Rows per second and processor seconds, ours and theirs, and the ratio turn by turn."""
     names = {
         "known": "3 views, as known at: Feast on DuckDB",
         "happened": "3 views, as happened: Feast on DuckDB",
         "windows": "3 windows × 4 aggregates, as known: range join in DuckDB",
     }
+    rows = []
     for way, name in names.items():
         ours, theirs = facts["ours"][way], facts["theirs"][way]
-        table.add_row(
-            name,
-            _spread([ours["rows"] / s for s in ours["wall_s"]], ",.0f"),
-            _spread([theirs["rows"] / s for s in theirs["wall_s"]], ",.0f"),
-            _spread(ratios(facts, way, "wall_s"), ".2f"),
-            _spread(ratios(facts, way, "cpu_s"), ".2f"),
-            f"{facts['first_s'][way]:.2f}",
-        )
+        runs = {
+            "ours, rows/s": tuple(ours["rows"] / s for s in ours["wall_s"]),
+            "peer, rows/s": tuple(theirs["rows"] / s for s in theirs["wall_s"]),
+            "ours : peer": ratios(facts, way, "wall_s"),
+            "ours : peer, CPU": ratios(facts, way, "cpu_s"),
+        }
+        rows.append(Row(name, runs, note=f"the first set after a start: {facts['first_s'][way]:.1f} s"))
     asof = facts["theirs"]["asof"]
-    table.add_row("3 views, plain ASOF in DuckDB", "", _spread([asof["rows"] / s for s in asof["wall_s"]], ",.0f"))
-    return table
+    plain: Runs = tuple(asof["rows"] / s for s in asof["wall_s"])
+    rows.append(Row("3 views, plain ASOF in DuckDB", {"peer, rows/s": plain}))
+    forms = {"ours, rows/s": ",.0f", "peer, rows/s": ",.0f", "ours : peer": ",.2f", "ours : peer, CPU": ",.2f"}
+    return Section(
+        f"Training sets: {facts['sizes']['spine']:,} rows, {facts['sizes']['events']:,} events a view",
+        tuple(Column(name, form) for name, form in forms.items()),
+        tuple(rows),
+        targets=(Target("Feast on DuckDB, as known at", ratios(facts, "known", "wall_s"), at_least=3.5),),
+        notes=("warm: the room holds its timelines, as Feast holds its files in the page cache",),
+    )
 
 
-def ratios(facts: dict[str, Any], way: str, clock: str) -> list[float]:
+def ratios(facts: dict[str, Any], way: str, clock: str) -> Runs:
     """How many times as long the peer took, turn by turn."""
-    return [t / o for o, t in zip(facts["ours"][way][clock], facts["theirs"][way][clock], strict=True)]
+    return tuple(t / o for o, t in zip(facts["ours"][way][clock], facts["theirs"][way][clock], strict=True))
 
 
-def _spread(values: list[float], form: str) -> str:
-    return f"{median(values):{form}} ({min(values):{form}} – {max(values):{form}})"
+def jobs() -> list[Benchmark]:
+    """As `bench.benchmark` says."""
+    options = {"repetitions": REPETITIONS, "spine": Sizes.spine, "events": Sizes.events}
+    return [Benchmark("training", "point-in-time training sets, beside Feast on DuckDB", run, options)]
 
 
-def main() -> None:
-    """Measures, prints, writes bench/training_sets.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--feast", type=Path, default=PEERS, help="Python with feast[duckdb]")
-    parser.add_argument("--repetitions", type=int, default=REPETITIONS)
-    parser.add_argument("--spine", type=int, default=Sizes.spine)
-    parser.add_argument("--events", type=int, default=Sizes.events)
-    chosen = parser.parse_args()
-    console = Console(width=170)
-    if not chosen.feast.exists():
-        raise SystemExit(f"{chosen.feast} is not there: --feast names a Python with feast[duckdb]")
-    sizes = Sizes(spine=chosen.spine, events=chosen.events)
-    with tempfile.TemporaryDirectory(prefix="millrace-training-") as folder:
-        facts = asyncio.run(measured(Path(folder), chosen.feast, sizes, chosen.repetitions, console))
-    facts["load"] = os.getloadavg()[0]
-    RESULTS.write_text(json.dumps(facts, indent=2) + "\n")
-    console.print(report(facts))
-
-
-if __name__ == "__main__":
-    main()
+def run(bench: Bench) -> list[Section]:
+    """Every way, ours and the peer's in turns, on the same files."""
+    if absent := bench.peers.absent("feast", "duckdb"):
+        return [Section("Training sets", (), (), absent=absent)]
+    sizes = Sizes(spine=bench.option("spine"), events=bench.option("events"))
+    return [
+        _section(asyncio.run(measured(bench.work, bench.peers.python, sizes, bench.option("repetitions"), bench.say)))
+    ]

@@ -56,7 +56,10 @@ class ClickHouseErasing:
 
     async def erase_reads(self, project: str, entity: str) -> int:
         """As Erasing.erase_reads."""
-        where, params = "project = {project:String} AND entity = {entity:String}", {"project": project, "entity": entity}
+        where, params = (
+            "project = {project:String} AND entity = {entity:String}",
+            {"project": project, "entity": entity},
+        )
         tables = ("sampled_reads", "checked_reads")
         return sum([await erase_rows(self._clickhouse, table, where, params) for table in tables])
 
