@@ -33,6 +33,7 @@ from services.feature_store.adapters.rates_clickhouse import ClickHouseRates
 from services.feature_store.adapters.reader_thread import ThreadReader
 from services.feature_store.adapters.reads_clickhouse import ClickHouseReads
 from services.feature_store.adapters.records_json import RecordReader
+from services.feature_store.adapters.rows_arrow import packed_rows
 from services.feature_store.adapters.shadow_clickhouse import ShadowTables
 from services.feature_store.adapters.shadow_redis import ShadowRows
 from services.feature_store.adapters.snapshots_catalogue import CataloguedObjects, ClickHouseSnapshots
@@ -51,11 +52,13 @@ from services.feature_store.handlers.consistency import CheckLimits, Consistency
 from services.feature_store.handlers.consistency_report import ConsistencyReports
 from services.feature_store.handlers.drops import Drops
 from services.feature_store.handlers.feeds import FeedBook
+from services.feature_store.handlers.filler import Filler
 from services.feature_store.handlers.forgetting import Forgetting, Stores
 from services.feature_store.handlers.history import FlushLimits, HistoryEvents, HistoryWriter
 from services.feature_store.handlers.online import OnlineFeatures
 from services.feature_store.handlers.progress import Progress
 from services.feature_store.handlers.reads import OnlineReads
+from services.feature_store.handlers.rebuilds import Rebuilds
 from services.feature_store.handlers.retention import Retention
 from services.feature_store.handlers.sampling import ReadSampler, SampleLimits
 from services.feature_store.handlers.shadow import ShadowRun
@@ -110,7 +113,10 @@ class FeatureStore:
         self.forgets = ForgetBook(neighbours.bus, ROOM, self._obey, wall_us)
         self.feeds = FeedBook(neighbours.bus, RecordReader, self.forgets.forgotten)
         self.progress = Progress()
-        self.online = OnlineFeatures(neighbours.online, self.feeds, self.progress)
+        self.filler = Filler(
+            neighbours.online, neighbours.keys, neighbours.history, packed_rows, settings.backfill_events
+        )
+        self.online = OnlineFeatures(neighbours.online, self.feeds, self.progress, self.filler)
         limits = FlushLimits(
             rows=settings.flush_rows,
             quiet_s=settings.flush_quiet_ms / 1000,
@@ -142,6 +148,7 @@ class FeatureStore:
         self.spines = Spines(neighbours.spines, neighbours.objects, neighbours.spools, settings.spine_upload_mib)
         sizes = SnapshotLimits(settings.snapshot_chunk_rows, settings.snapshot_chunk_mib, settings.training_memory_mib)
         self.training = TrainingSets(self.historian, self.timelines, self.spines, neighbours.objects, sizes)
+        self.rebuilds = Rebuilds(self.filler, self.feeds, self.online, self.progress)
         self.retention = Retention(neighbours.erasing, self.feeds, self.writer)
         self.forgetting = Forgetting(
             self.feeds,
@@ -164,7 +171,7 @@ class FeatureStore:
             self.spines,
             ThreadReader(),
             self.consistency,
-            catalogue=CatalogueDoor(self.statistics, self.drops, settings.stats_keep_s),
+            catalogue=CatalogueDoor(self.statistics, self.drops, self.rebuilds, settings.stats_keep_s),
             most_entities=settings.most_entities,
             read_wait_s=settings.read_wait_ms / 1000,
         )
@@ -224,6 +231,7 @@ def join(room: RoomProcess, store: FeatureStore, definitions: DefinitionBook) ->
     status.definitions(definitions.versions)
     status.problem("definitions", lambda: definitions.problem)
     status.problem("history store", lambda: store.writer.problem)
+    status.problem("filling from history", lambda: store.filler.problem, degrades_only=True)
     status.problem("forgetting", lambda: store.forgets.problem, degrades_only=True)
     status.problem("consistency check", lambda: store.checker.problem or store.sampler.problem, degrades_only=True)
     status.consumes(definitions)
@@ -310,7 +318,7 @@ def build(settings: Settings | None = None) -> RoomProcess:
     if plan is not None:
         beside = ShadowRows(redis, plan.name), ShadowTables(clickhouse, ROOM, database)
         _replay(room, store, definitions, plan, beside)
-    for stop in (bus.stop, clickhouse.close, redis.aclose, shelf.close):
+    for stop in (store.filler.close, bus.stop, clickhouse.close, redis.aclose, shelf.close):
         room.on_stop(stop)
     room.on_stop(lambda: labeling.close(None))
     if registry is not None:

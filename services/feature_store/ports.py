@@ -18,7 +18,7 @@ from services.feature_store.domain.lineage import ModelVersion
 from services.feature_store.domain.online import Decoded
 from services.feature_store.domain.shadow import Difference
 from services.feature_store.domain.snapshot import Manifest
-from services.feature_store.domain.values import Position
+from services.feature_store.domain.values import Filling, Position
 from services.feature_store.domain.views import CompiledView
 
 # Partition label of records handed back from the dead letters: their offsets are those of another topic.
@@ -70,6 +70,15 @@ class OnlineStore(Protocol):
 
         All writes of one call belong to one source partition.
         """
+        ...
+
+    async def filling(self, place: Place) -> Filling | None:
+        """How far the place has been filled from history; None when nobody fills it."""
+        ...
+
+    async def fill(self, place: Place, before: Filling | None, after: Filling, rows: Mapping[str, bytes]) -> bool:
+        """Write rows and `after`, if the place has no position yet and its filling is `before`, else nothing: False.
+        With the last part done the place gets its position."""
         ...
 
     async def rewrite_log(self) -> None:
@@ -219,8 +228,38 @@ class HistoryColumns(Protocol):
         ...
 
 
-class History(HistoryStore, HistoryColumns, Protocol):
-    """Both ways of reading, of one store."""
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What history holds of one partition: how many events, up to which position."""
+
+    events: int
+    position: Position
+
+
+class HistoryParts(Protocol):
+    """History partition by partition, for the online store. `label` as in Place: a partition, or RETRIED. All failures
+    of the server are StoreUnavailable."""
+
+    async def extent(self, table: Table, label: str) -> Extent | None:
+        """What there is; None for nothing, or no table."""
+        ...
+
+    async def part(
+        self,
+        table: Table,
+        fields: Sequence[str],
+        label: str,
+        upto: int,
+        entity_fields: Sequence[str],
+        part: tuple[int, int],
+    ) -> pa.Table:
+        """Events up to an offset, each once, in any order, as `timeline_schema` with `_event_id` at the end; `part` as
+        in Stretch."""
+        ...
+
+
+class History(HistoryStore, HistoryColumns, HistoryParts, Protocol):
+    """All ways of reading, of one store."""
 
 
 class SpineSource(Protocol):

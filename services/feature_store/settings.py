@@ -86,6 +86,13 @@ class Settings(RoomSettings):
         "shadow_file",
         "Plan of a replay into a namespace of its own, which `millrace shadow` writes; the room ends when it is done.",
     )
+    backfill_events: int = knob(
+        500_000,
+        ROOM,
+        "backfill_events",
+        "Events of history that are made into online rows at once: bounds memory, some 300 bytes each.",
+        ge=1_000,
+    )
     consistency_share: float = knob(
         0.1,
         ROOM,

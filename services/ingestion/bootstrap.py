@@ -42,19 +42,14 @@ BEAT_S = 1.0
 FORGETTING_S = 5.0  # how long a request whose room was away waits for its next step
 
 
-def build(settings: Settings, bus: Bus | None = None) -> RoomProcess:
-    """The room, joined; `bus` stands in for Kafka in tests."""
-    room = RoomProcess(ROOM, settings)
-    bus = bus or KafkaBus(
-        settings.kafka_bootstrap,
-        f"millrace-{ROOM}",
-        settings.kafka_security,
-        session_timeout_ms=settings.kafka_session_timeout_ms,
-    )
-    topics = load_topics()
-    database = Database(settings.database_url(ROOM), room=ROOM)
-    ledger = SqlLedger(database)
-    limits = Limits(
+def _bus(settings: Settings) -> Bus:
+    timeout_ms = settings.kafka_session_timeout_ms
+    name, security = f"millrace-{ROOM}", settings.kafka_security
+    return KafkaBus(settings.kafka_bootstrap, name, security, session_timeout_ms=timeout_ms)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
         recent_ids=settings.recent_ids,
         max_request_events=settings.max_request_events,
         max_waiting_events=settings.max_waiting_events,
@@ -62,11 +57,20 @@ def build(settings: Settings, bus: Bus | None = None) -> RoomProcess:
         max_lease_ms=settings.max_lease_ms,
         max_definition_wait_us=settings.max_definition_wait_ms * 1_000,
     )
+
+
+def build(settings: Settings, bus: Bus | None = None) -> RoomProcess:
+    """The room, joined; `bus` stands in for Kafka in tests."""
+    room = RoomProcess(ROOM, settings)
+    bus = bus or _bus(settings)
+    topics = load_topics()
+    database = Database(settings.database_url(ROOM), room=ROOM)
+    ledger = SqlLedger(database)
     books = ReferenceBooks(ReferenceStore(database, bus), settings.recent_ids)
     notes = Notes(SqlProfiles(database, settings.profile_days), books)
     keys, forgets = SqlKeys(database), SqlForgets(database)
     outside = Outside(bus, ledger, BusTails(bus), topics, notes, keys, count_outcomes, count_findings)
-    plane = Ingestion(outside, limits, wall_us)
+    plane = Ingestion(outside, _limits(settings), wall_us)
     desk = ForgetDesk(plane, bus, forgets, keys, topics, wall_us)
     reveals = RevealDesk(plane, forgets, keys, wall_us)
     definitions = DefinitionBook(bus)

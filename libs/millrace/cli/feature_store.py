@@ -12,6 +12,7 @@ from millrace.cli.options import DEFAULT_HOME, Actor, AsJson, Home, Project
 app = typer.Typer()
 
 STATS_TIMEOUT_S = 300.0  # a store of many million keys is walked through
+REBUILD_TIMEOUT_S = 24 * 3600.0
 DROP_TIMEOUT_S = 6 * 3600.0
 MEDIAN = 3  # place of 0.5 among the shares that quantiles are given at
 
@@ -137,6 +138,49 @@ def drop(
         emit_json({"project": project, "view": view, "deleted_keys": deleted})
     else:
         typer.echo(f"{view} of {project} is dropped: {deleted:,} keys deleted")
+
+
+@app.command()
+def rebuild(
+    project: Project,
+    views: Annotated[list[str] | None, typer.Argument(help="Views, name@version; all by default.")] = None,
+    home: Home = DEFAULT_HOME,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Go on behind a rebuild that was interrupted; delete nothing first.")
+    ] = False,
+    actor: Actor = "",
+    as_json: AsJson = False,
+) -> None:
+    """Make the online values of views anew from history, while the platform serves.
+
+    What is not there yet reads as MISSING, and `as of` says how far a view has come. A store that was emptied is filled
+    by itself; this is for one whose values are in doubt.
+
+    Examples:
+
+      millrace features rebuild sensors
+
+      millrace features rebuild sensors readings@2 --keep
+    """
+    from rich.progress import Progress
+
+    from millrace.cli.output import console, emit_json
+    from millrace.cli.remote import stub
+    from millrace.wire.feature_store.v1 import service_pb2 as wire
+
+    screen = console(err=True)
+    progress = Progress(console=screen, transient=True, disable=not screen.is_terminal)
+    asked = wire.RebuildRequest(project=project, views=views or [], keep=keep, actor=actor)
+    events = 0
+    with stub(home, "feature_store") as store, progress:
+        task = progress.add_task("rebuilding", total=None)
+        for step in store.RebuildViews(asked, timeout=REBUILD_TIMEOUT_S):
+            events = step.events
+            progress.update(task, total=step.total, completed=events, description=f"rebuilding {step.view}")
+    if as_json:
+        emit_json({"project": project, "views": views or [], "events": events})
+    else:
+        typer.echo(f"{', '.join(views or ['all views'])} of {project}: made anew of {events:,} events")
 
 
 def _values(view: Any, column: Any) -> list[str]:

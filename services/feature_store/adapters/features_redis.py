@@ -3,20 +3,21 @@
 Keys (the braces are a hash tag: what one swap touches lies in one slot); a shadow's begin with its own prefix:
 `millrace:{project/source/label}:view@version:at`        16 bytes, offset and visible time, little-endian int64
 `millrace:{project/source/label}:view@version:of:entity` one packed row
+`millrace:{project/source/label}:view@version:fill`      32 bytes while it is filled from history: position, parts, done
 """
 
 from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import redis.asyncio
 from millrace.stores.errors import StoreUnavailable
 from redis.exceptions import RedisError, ResponseError
 
-from services.feature_store.domain.values import Position
+from services.feature_store.domain.values import Filling, Position
 from services.feature_store.ports import Place, Write
 
 T = TypeVar("T")
@@ -37,6 +38,20 @@ return 1
 """
 
 
+# KEYS: position, filling, then rows. ARGV: the expected filling, the new one, the position when all is done, the rows.
+_FILL = """
+if redis.call('EXISTS', KEYS[1]) == 1 or (redis.call('GET', KEYS[2]) or '') ~= ARGV[1] then return 0 end
+for i = 3, #KEYS do redis.call('SET', KEYS[i], ARGV[i + 1]) end
+if ARGV[3] == '' then
+  redis.call('SET', KEYS[2], ARGV[2])
+else
+  redis.call('UNLINK', KEYS[2])
+  redis.call('SET', KEYS[1], ARGV[3])
+end
+return 1
+"""
+_FILLING = struct.Struct("<qqqq")
+
 LIVE = "millrace"
 
 
@@ -52,6 +67,7 @@ class RedisFeatures:
         self._client = client
         self._namespace = namespace
         self._swap = client.register_script(_SWAP)
+        self._fill = client.register_script(_FILL)
 
     async def read(
         self, places: Sequence[Place], wanted: Sequence[tuple[Place, str]]
@@ -79,6 +95,22 @@ class RedisFeatures:
         keys += [self._prefix(writes[0].place) + "of:" + entity for entity in gone]
         return bool(await _answered(self._swap(keys=keys, args=[len(writes), *expected, *moved, *rows])))
 
+    async def filling(self, place: Place) -> Filling | None:
+        """As `OnlineStore.filling`."""
+        raw = await _answered(self._client.get(self._prefix(place) + "fill"))
+        if raw is None:
+            return None
+        offset, visible_us, parts, done = _FILLING.unpack(raw)
+        return Filling(Position(offset, visible_us), parts, done)
+
+    async def fill(self, place: Place, before: Filling | None, after: Filling, rows: Mapping[str, bytes]) -> bool:
+        """As `OnlineStore.fill`; one script call."""
+        prefix = self._prefix(place)
+        expected, told = (_ABSENT if one is None else _packed(one) for one in (before, after))
+        position = _POSITION.pack(*after.position) if after.done == after.parts else _ABSENT
+        keys = [prefix + "at", prefix + "fill", *(prefix + "of:" + entity for entity in rows)]
+        return bool(await _answered(self._fill(keys=keys, args=[expected, told, position, *rows.values()])))
+
     def _prefix(self, place: Place, known: dict[Place, str] | None = None) -> str:
         if known is not None and place in known:
             return known[place]
@@ -95,6 +127,10 @@ class RedisFeatures:
             log.warning("the online store's log was not rewritten: %s", error)
         except (RedisError, OSError) as error:
             raise StoreUnavailable(f"the online store: {error}") from error
+
+
+def _packed(filling: Filling) -> bytes:
+    return _FILLING.pack(*filling.position, filling.parts, filling.done)
 
 
 async def _answered(call: Awaitable[T] | Any) -> Any:

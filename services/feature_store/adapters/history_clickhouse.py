@@ -12,8 +12,10 @@ from millrace.stores.clickhouse import ClickHouse
 from services.feature_store.domain.values import Position
 from services.feature_store.domain.views import MOST_PARTITIONS
 from services.feature_store.ports import (
+    RETRIED,
     SYSTEM,
     Census,
+    Extent,
     Range,
     Stretch,
     Table,
@@ -148,6 +150,51 @@ class ClickHouseHistory:
             params,
         )
         return found.cast(timeline_schema([(name, types[name]) for name in fields]))
+
+    async def extent(self, table: Table, label: str) -> Extent | None:
+        """As `HistoryParts.extent`."""
+        known = await self._clickhouse.query_rows("EXISTS TABLE {name:Identifier}", {"name": table.name})
+        if not known[0]["result"]:
+            return None
+        where, params = _of_label(label)
+        (row,) = await self._clickhouse.query_rows(
+            "SELECT count() AS events, max(_offset) AS last, max(_visible_us) AS visible"
+            f" FROM `{table.name}` WHERE {where}",
+            params,
+        )
+        events = int(row["events"])
+        return Extent(events, Position(int(row["last"]), int(row["visible"]))) if events else None
+
+    async def part(
+        self,
+        table: Table,
+        fields: Sequence[str],
+        label: str,
+        upto: int,
+        entity_fields: Sequence[str],
+        part: tuple[int, int],
+    ) -> pa.Table:
+        """As `HistoryParts.part`."""
+        types = dict(table.fields)
+        where, params = _of_label(label)
+        columns = ", ".join(f"`{name}`" for name in fields)
+        key = key_sql([(field, types[field]) for field in entity_fields])
+        found = await self._clickhouse.query_arrow(
+            f"SELECT _event_us, _visible_us, _offset * {MOST_PARTITIONS} + _partition AS _seq,"
+            f" cityHash64(_event_us, _event_id) AS _identity, {columns}, _event_id"
+            f" FROM `{table.name}` FINAL WHERE {where} AND _offset <= {{upto:Int64}}"
+            f" AND {key} IS NOT NULL AND cityHash64(assumeNotNull({key})) % {part[1]} = {part[0]}",
+            params | {"upto": upto},
+        )
+        schema = timeline_schema([(name, types[name]) for name in fields])
+        return found.cast(schema.append(pa.field("_event_id", pa.string())))
+
+
+def _of_label(label: str) -> tuple[str, dict[str, Any]]:
+    """SQL for the rows of one place of the online store."""
+    if label == RETRIED:
+        return "_via != ''", {}
+    return "_via = '' AND _partition = {partition:Int64}", {"partition": int(label)}
 
 
 def _within(table: Table, stretch: Stretch) -> tuple[str, dict[str, Any]]:

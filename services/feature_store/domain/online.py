@@ -92,17 +92,21 @@ def new_rows(view: CompiledView, events: Events, chosen: Selection, old: dict[st
     seq = sequence(events.offsets[chosen.places], events.partition)
     rows = [events.rows[i] for i in chosen.places.tolist()]
     owner = np.array([place_of[e] for e in chosen.entities], dtype=np.int64)
-    visible_us = np.full(len(entities), NEVER_US, dtype=np.int64)
-    np.maximum.at(visible_us, owner, events.visible_us[chosen.places])
-    keep_from_us = window_start(visible_us, max(view.view.windows_us), view.view.hop_us) - view.lateness_us
     packed = merge_rows(
         view.layout,
         [old[entity] for entity in entities],
         Lifted(owner, event_us, view.lift(rows, event_us, seq)),
         hop_us=view.view.hop_us,
-        keep_from_us=keep_from_us,
+        keep_from_us=keep_from_us(view, owner, events.visible_us[chosen.places], len(entities)),
     )
     return dict(zip(entities, packed, strict=True))
+
+
+def keep_from_us(view: CompiledView, owner: np.ndarray, visible_us: np.ndarray, rows: int) -> np.ndarray:
+    """int64[rows]: the tiles of each row that start before then are dropped; `owner` is the row of each event."""
+    newest_us = np.full(rows, NEVER_US, dtype=np.int64)
+    np.maximum.at(newest_us, owner, visible_us)
+    return window_start(newest_us, max(view.view.windows_us), view.view.hop_us) - view.lateness_us
 
 
 def _latest_rows(

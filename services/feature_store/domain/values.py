@@ -21,6 +21,14 @@ class Position(NamedTuple):
     visible_us: int
 
 
+class Filling(NamedTuple):
+    """How far the rows of a place have been made from history: as of `position`, `done` of `parts` parts."""
+
+    position: Position
+    parts: int
+    done: int
+
+
 def as_number(value: Any) -> float | None:
     """A value as a model sees it: whole numbers, booleans and timestamps are numbers; None stays None."""
     return None if value is None else float(value)

@@ -1,7 +1,8 @@
-"""Statistics and drops over gRPC: decode, call, encode."""
+"""Statistics, drops and rebuilds over gRPC: decode, call, encode."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 
 from millrace.aggregates import RowError
@@ -12,15 +13,19 @@ from millrace.wire.feature_store.v1 import service_pb2
 from services.feature_store.domain.profile import Profile
 from services.feature_store.errors import RowCorrupt, UnknownFeature
 from services.feature_store.handlers.drops import Drops
+from services.feature_store.handlers.rebuilds import Rebuilds
 from services.feature_store.handlers.statistics import FeatureStatistics, ViewProfile
+
+log = logging.getLogger(__name__)
 
 
 class CatalogueDoor:
-    """`FeatureStats` and `DropView` of the room's service."""
+    """`FeatureStats`, `DropView` and `RebuildViews` of the room's service."""
 
-    def __init__(self, statistics: FeatureStatistics, drops: Drops, keep_s: float) -> None:
+    def __init__(self, statistics: FeatureStatistics, drops: Drops, rebuilds: Rebuilds, keep_s: float) -> None:
         self._statistics = statistics
         self._drops = drops
+        self._rebuilds = rebuilds
         self._keep_s = keep_s
 
     async def stats(self, request: service_pb2.FeatureStatsRequest) -> service_pb2.FeatureStatsReply:
@@ -46,6 +51,13 @@ class CatalogueDoor:
             yield service_pb2.DropViewProgress(
                 scanned=step.scanned, total=step.total, deleted=step.deleted, done=step.done
             )
+
+    async def rebuild(self, request: service_pb2.RebuildRequest) -> AsyncIterator[service_pb2.RebuildProgress]:
+        """Needs the role operator."""
+        require("operator")
+        log.info("rebuilding views", extra={"project": request.project, "actor": actor_of(request.actor)})
+        async for step in self._rebuilds.rebuild(request.project, tuple(request.views), keep=request.keep):
+            yield service_pb2.RebuildProgress(view=step.view, events=step.events, total=step.total, done=not step.view)
 
 
 def select(views: Sequence[ViewProfile], names: Sequence[str], project: str) -> list[tuple[ViewProfile, list[Profile]]]:

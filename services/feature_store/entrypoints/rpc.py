@@ -127,6 +127,13 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
         async for progress in self._catalogue.drop(request):
             yield progress
 
+    async def RebuildViews(
+        self, request: service_pb2.RebuildRequest, context: Context
+    ) -> AsyncIterator[service_pb2.RebuildProgress]:
+        """Progress, then done."""
+        async for progress in self._catalogue.rebuild(request):
+            yield progress
+
     async def Consistency(
         self, request: service_pb2.ConsistencyRequest, context: Context
     ) -> service_pb2.ConsistencyReply:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 
@@ -18,7 +18,9 @@ from services.feature_store.domain.values import Position
 from services.feature_store.domain.views import CompiledView, Selection
 from services.feature_store.errors import BadRecord, StoreBehind, SwapRefused
 from services.feature_store.handlers.feeds import FeedBook, SourceFeed
+from services.feature_store.handlers.filler import Filler
 from services.feature_store.handlers.progress import Progress
+from services.feature_store.handlers.seen import SEEN
 from services.feature_store.handlers.spending import Spending
 from services.feature_store.ports import RETRIED, OnlineStore, Place, Write
 
@@ -26,14 +28,14 @@ from services.feature_store.ports import RETRIED, OnlineStore, Place, Write
 SWAP_ATTEMPTS = 3
 NOTHING = Position(-1, 0)
 LATE_TOPIC = "data.late"
-# A record handed back twice is applied once: its id is kept beside the rows, under a key that no entity has.
-SEEN = "\0"
 
 
 class OnlineFeatures:
     """Applies batches to the online store. `rewind` is set when the consumer must look where to begin again."""
 
-    def __init__(self, store: OnlineStore, feeds: FeedBook, progress: Progress) -> None:
+    def __init__(self, store: OnlineStore, feeds: FeedBook, progress: Progress, filler: Filler | None = None) -> None:
+        self._filler = filler
+        self._without: set[tuple[str, str]] = set()
         self._store = store
         self._feeds = feeds
         self._progress = progress
@@ -55,20 +57,55 @@ class OnlineFeatures:
             del self._held[topic]
             free.set()
 
+    @contextmanager
+    def without(self, project: str, views: frozenset[str]) -> Iterator[None]:
+        """Inside the block nothing is applied to these views."""
+        left_out = {(project, view_id) for view_id in views}
+        self._without |= left_out
+        for place in [p for p in self._known if (p.project, p.view_id) in left_out]:
+            del self._known[place]
+        try:
+            yield
+        finally:
+            self._without -= left_out
+
     async def start_offsets(self, fresh: list[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Right after what the store holds; where a view has nothing yet, the beginning of the log."""
+        """Right after what the store holds; where a view has nothing yet, after what history made of it, or the
+        beginning of the log. Views that are filled beside others are left out until they are there."""
         starts: dict[TopicPartition, int] = {}
         for topic, partition in fresh:
             feed = self._feeds.topics.get(topic)
             if feed is None:
                 continue  # the way back of dead letters: Kafka's own offsets are right
-            places = [feed.place(view, str(partition)) for view in feed.views]
-            positions, _ = await self._store.read(places, [])
-            for place, position in zip(places, positions, strict=True):
+            views = [view for view in feed.views if (feed.project, view.id) not in self._without]
+            found = await self._positions(feed, views, partition)
+            if self._filler is not None and None in found.values():
+                found = await self._filled(feed, found, partition)
+            for view, position in found.items():
+                place = feed.place(view, str(partition))
                 self._known[place] = position or NOTHING
                 self._progress.reset(place, self._known[place].visible_us)
-            starts[topic, partition] = min((p or NOTHING).offset for p in positions) + 1
+            starts[topic, partition] = min(((p or NOTHING).offset for p in found.values()), default=-1) + 1
         return starts
+
+    async def _positions(
+        self, feed: SourceFeed, views: Sequence[CompiledView], partition: int
+    ) -> dict[CompiledView, Position | None]:
+        positions, _ = await self._store.read([feed.place(view, str(partition)) for view in views], [])
+        return dict(zip(views, positions, strict=True))
+
+    async def _filled(
+        self, feed: SourceFeed, found: Mapping[CompiledView, Position | None], partition: int
+    ) -> dict[CompiledView, Position | None]:
+        """The views that can go on now, with where they stand: all of them, or those that need not wait."""
+        assert self._filler is not None
+        missing = [view for view, position in found.items() if position is None]
+        if len(missing) < len(found):
+            waiting = [view for view in missing if await self._filler.later(feed, view, self.rewind)]
+            return {view: position for view, position in found.items() if view not in waiting}
+        for view in missing:
+            await self._filler.fill(feed, view, str(partition))
+        return await self._positions(feed, missing, partition)
 
     async def handle(self, batch: Batch, effects: Effects) -> None:
         """Handle one batch. Raises BadRecord (reject), StoreUnavailable, StoreBehind, SwapRefused (retry)."""

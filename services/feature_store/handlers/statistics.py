@@ -21,7 +21,7 @@ from services.feature_store.domain.answers import Cells, Judged, judge, read_row
 from services.feature_store.domain.profile import Profile, profile
 from services.feature_store.domain.views import CompiledView
 from services.feature_store.handlers.feeds import FeedBook, ProjectFeed
-from services.feature_store.handlers.online import SEEN
+from services.feature_store.handlers.seen import SEEN
 from services.feature_store.handlers.spending import Spending
 from services.feature_store.ports import RETRIED, EventRates, Kept, OnlineKeys, OnlineStore, Place
 

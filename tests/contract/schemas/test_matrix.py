@@ -16,6 +16,7 @@ from millrace.bus.events import Batch, Event, Record
 from millrace.definitions import DefinitionErrors, load_text
 from millrace.definitions.keys import entity_key
 from millrace.definitions.model import FieldType, Pii
+from millrace.runtime.forgotten import Forgotten
 
 from services.feature_store.adapters.records_json import RecordReader
 from services.feature_store.domain.views import CompiledView
@@ -170,7 +171,7 @@ def read_by(project, version: int, rows: list[dict], batch: Batch) -> int:
     view = CompiledView(project.view("all"), 0)
     for row, wanted in zip(decoded.events.rows, expected, strict=True):
         assert view.latest(row) == [wanted[name] for name in view.view.latest]
-    step = read_batch(batch, reading_of(project, version), "rows", PartitionState(0, -1), -1)
+    step = read_batch(batch, reading_of(project, version), "rows", PartitionState(0, -1), -1, Forgotten())
     moment, value = project.predict.moment, project.label.value
     assert [(e.entity, e.moment_us) for e in step.examples] == [
         (entity_key(row["id"]), row[moment]) for row in expected if row[moment] is not None

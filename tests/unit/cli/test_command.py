@@ -27,7 +27,8 @@ TOP = [
 
 def commands() -> list[list[str]]:
     groups = {"models": ["list", "show", "push", "promote", "lineage"], "events": ["tail", "why"]}
-    groups["features"] = ["list", "show", "read", "history", "services", "stats", "drop", "training-set", "consistency"]
+    groups["features"] = ["list", "show", "read", "history", "services", "stats", "drop", "rebuild"]
+    groups["features"] += ["training-set", "consistency"]
     groups["data"] = ["profile", "forget", "forgotten", "reveal", "revealed"]
     groups["deadletter"] = ["list", "show", "replay"]
     groups["topics"] = ["list", "lag", "check"]

@@ -35,8 +35,10 @@ from services.feature_store.domain.snapshot import Manifest
 from services.feature_store.domain.values import Position
 from services.feature_store.domain.views import MOST_PARTITIONS
 from services.feature_store.ports import (
+    RETRIED,
     Census,
     Example,
+    Extent,
     KeptObject,
     ModelBook,
     OnlineStore,
@@ -241,6 +243,30 @@ class ListHistory:
                 count, last = found.get(row["_partition"], (0, -1))
                 found[row["_partition"]] = (count + 1, max(last, row["_offset"]))
         return Census(found, sum(1 for row in rows if row["_via"]))
+
+    async def extent(self, table: Table, label: str) -> Extent | None:
+        """By what is there."""
+        rows = self._labelled(table, label)
+        if not rows:
+            return None
+        return Extent(len(rows), Position(max(r["_offset"] for r in rows), max(r["_visible_us"] for r in rows)))
+
+    async def part(self, table, fields, label, upto, entity_fields, part) -> pa.Table:
+        """The events of the part."""
+        types = dict(table.fields)
+        rows = []
+        for row in self._labelled(table, label):
+            key = composite_key([row[name] for name in entity_fields])
+            if row["_offset"] <= upto and key is not None and zlib.crc32(key.encode()) % part[1] == part[0]:
+                rows.append(row | {"_seq": row["_offset"] * MOST_PARTITIONS + row["_partition"], "_identity": 0})
+        schema = timeline_schema([(name, types[name]) for name in fields])
+        return pa.Table.from_pylist(rows, schema=schema.append(pa.field("_event_id", pa.string())))
+
+    def _labelled(self, table: Table, label: str) -> list[dict]:
+        rows = self.rows.get(table, [])
+        if label == RETRIED:
+            return [row for row in rows if row["_via"]]
+        return [row for row in rows if not row["_via"] and row["_partition"] == int(label)]
 
     async def weigh(self, table: Table, fields: Sequence[str], stretch: Stretch) -> Weight:
         """Eight bytes a cell."""

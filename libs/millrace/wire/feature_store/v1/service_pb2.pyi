@@ -295,6 +295,30 @@ class DropViewProgress(_message.Message):
     done: bool
     def __init__(self, scanned: _Optional[int] = ..., total: _Optional[int] = ..., deleted: _Optional[int] = ..., done: _Optional[bool] = ...) -> None: ...
 
+class RebuildRequest(_message.Message):
+    __slots__ = ("project", "views", "keep", "actor")
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    VIEWS_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    project: str
+    views: _containers.RepeatedScalarFieldContainer[str]
+    keep: bool
+    actor: str
+    def __init__(self, project: _Optional[str] = ..., views: _Optional[_Iterable[str]] = ..., keep: _Optional[bool] = ..., actor: _Optional[str] = ...) -> None: ...
+
+class RebuildProgress(_message.Message):
+    __slots__ = ("view", "events", "total", "done")
+    VIEW_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    view: str
+    events: int
+    total: int
+    done: bool
+    def __init__(self, view: _Optional[str] = ..., events: _Optional[int] = ..., total: _Optional[int] = ..., done: _Optional[bool] = ...) -> None: ...
+
 class ConsistencyRequest(_message.Message):
     __slots__ = ("project", "from_us", "to_us")
     PROJECT_FIELD_NUMBER: _ClassVar[int]

@@ -70,6 +70,11 @@ class FeatureStoreStub:
                 request_serializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.DropViewRequest.SerializeToString,
                 response_deserializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.DropViewProgress.FromString,
                 _registered_method=True)
+        self.RebuildViews = channel.unary_stream(
+                '/millrace.wire.feature_store.v1.FeatureStore/RebuildViews',
+                request_serializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.RebuildRequest.SerializeToString,
+                response_deserializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.RebuildProgress.FromString,
+                _registered_method=True)
         self.Consistency = channel.unary_unary(
                 '/millrace.wire.feature_store.v1.FeatureStore/Consistency',
                 request_serializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.ConsistencyRequest.SerializeToString,
@@ -132,6 +137,14 @@ class FeatureStoreServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RebuildViews(self, request, context):
+        """Makes the online rows of views anew from history, while everything is served; streams how far it is. What is not
+        there yet reads as MISSING, and `as_of` says how far a view has come.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Consistency(self, request, context):
         """What a sample of online reads came to when they were worked out again from history.
         """
@@ -176,6 +189,11 @@ def add_FeatureStoreServicer_to_server(servicer, server):
                     servicer.DropView,
                     request_deserializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.DropViewRequest.FromString,
                     response_serializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.DropViewProgress.SerializeToString,
+            ),
+            'RebuildViews': grpc.unary_stream_rpc_method_handler(
+                    servicer.RebuildViews,
+                    request_deserializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.RebuildRequest.FromString,
+                    response_serializer=millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.RebuildProgress.SerializeToString,
             ),
             'Consistency': grpc.unary_unary_rpc_method_handler(
                     servicer.Consistency,
@@ -372,6 +390,33 @@ class FeatureStore:
             '/millrace.wire.feature_store.v1.FeatureStore/DropView',
             millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.DropViewRequest.SerializeToString,
             millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.DropViewProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RebuildViews(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/millrace.wire.feature_store.v1.FeatureStore/RebuildViews',
+            millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.RebuildRequest.SerializeToString,
+            millrace_dot_wire_dot_feature__store_dot_v1_dot_service__pb2.RebuildProgress.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,164 @@
+"""The online store from history: for a view that is new, and for a store that lost what it held.
+
+The log keeps days, history keeps everything. A place is filled up to what history holds of its partition, part by part
+(entities by hash, so that what is worked out at once is bounded), and gets its position with the last one; from there
+the stream goes on. Whoever fills a place writes only on top of what he found: two who fill it at once help each other,
+and a place that is filled cannot be written by one who was late. What a fill has written stays after a crash, and the
+next one goes on behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import math
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+
+import pyarrow as pa
+from millrace.aggregates import RowError
+from millrace.bus.backoff import Backoff
+from millrace.expressions import ExpressionError
+from millrace.runtime.errors import Unavailable
+
+from services.feature_store.domain.values import Filling
+from services.feature_store.domain.views import CompiledView
+from services.feature_store.handlers.feeds import SourceFeed
+from services.feature_store.handlers.seen import SEEN
+from services.feature_store.ports import RETRIED, HistoryParts, OnlineKeys, OnlineStore
+
+log = logging.getLogger(__name__)
+ROWS_AT_ONCE = 2_000  # of one script call: some milliseconds in which the store answers nobody else
+Pack = Callable[[CompiledView, pa.Table], dict[str, bytes]]
+
+
+class Filler:
+    """Fills places; `part_events` bounds what is in memory at once, `pack` makes rows of events."""
+
+    def __init__(
+        self, store: OnlineStore, keys: OnlineKeys, history: HistoryParts, pack: Pack, part_events: int
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._history = history
+        self._pack = pack
+        self._part_events = part_events
+        self._tried: set[tuple[str, str]] = set()
+        self._running: dict[tuple[str, str], asyncio.Future[None]] = {}
+        self.problem = ""
+
+    async def fill(self, feed: SourceFeed, view: CompiledView, label: str) -> None:
+        """As `parts`, to its end. Where an expression cannot be evaluated the place is left to the log, whose worker
+        puts such records aside one by one. Raises StoreUnavailable, RowError."""
+        try:
+            async for _ in self.parts(feed, view, label):
+                pass
+        except ExpressionError as error:
+            log.warning("history of %s is left to the log: %s", view.id, error)
+
+    async def later(self, feed: SourceFeed, view: CompiledView, ready: asyncio.Event) -> bool:
+        """Whether the view is filled beside everything else; `ready` is set when it is there. False: there is nothing
+        to fill it from, or it was tried."""
+        name = (feed.project, view.id)
+        if name in self._tried:
+            return name in self._running
+        if not await self.events(feed):
+            return False
+        self._tried.add(name)
+        self._running[name] = asyncio.ensure_future(self._beside(feed, view, ready))
+        return True
+
+    async def _beside(self, feed: SourceFeed, view: CompiledView, ready: asyncio.Event) -> None:
+        backoff = Backoff()
+        try:
+            for label in labels(feed):
+                while True:
+                    try:
+                        await self.fill(feed, view, label)
+                        break
+                    except Unavailable as error:
+                        self.problem = f"{view.id}: {error}"
+                        await backoff.wait()
+        except RowError as error:
+            log.warning("history of %s is left to the log: %s", view.id, error)
+        finally:
+            self.problem = ""
+            del self._running[feed.project, view.id]
+            ready.set()
+
+    async def close(self) -> None:
+        """Stops; what was filled stays, and the next process goes on."""
+        running = list(self._running.values())
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    async def parts(self, feed: SourceFeed, view: CompiledView, label: str) -> AsyncIterator[int]:
+        """Makes the view's rows of one partition; the events of each part as it is done. Nothing where history has
+        nothing, or the place has a position. Raises StoreUnavailable, ExpressionError, RowError."""
+        place = feed.place(view, label)
+        filling = await self._store.filling(place)
+        if filling is None:
+            extent = await self._history.extent(feed.table, label)
+            if extent is None:
+                return
+            filling = Filling(extent.position, max(1, math.ceil(extent.events / self._part_events)), 0)
+            if not await self._store.fill(place, None, filling, {}):
+                filling = await self._store.filling(place)
+        while filling is not None:
+            events = await self._history.part(
+                feed.table,
+                sorted(view.fields),
+                label,
+                filling.position.offset,
+                view.view.entity_fields,
+                (filling.done, filling.parts),
+            )
+            rows = await asyncio.to_thread(self._pack, view, events)
+            if label == RETRIED:  # what was handed back is known by its id, so that it is applied once
+                rows |= {SEEN + identity: b"1" for identity in events["_event_id"].to_pylist()}
+            after = filling._replace(done=filling.done + 1)
+            if not await self._write(feed, view, label, filling, after, rows):
+                filling = await self._store.filling(place)
+                continue
+            yield events.num_rows
+            filling = after if after.done < after.parts else None
+
+    async def _write(
+        self,
+        feed: SourceFeed,
+        view: CompiledView,
+        label: str,
+        before: Filling,
+        after: Filling,
+        rows: Mapping[str, bytes],
+    ) -> bool:
+        pieces = list(_pieces(rows, ROWS_AT_ONCE)) or [{}]
+        place = feed.place(view, label)
+        for piece in pieces[:-1]:
+            if not await self._store.fill(place, before, before, piece):
+                return False
+        return await self._store.fill(place, before, after, pieces[-1])
+
+    async def events(self, feed: SourceFeed) -> int:
+        """How many events history has of the source."""
+        extents = [await self._history.extent(feed.table, label) for label in labels(feed)]
+        return sum(extent.events for extent in extents if extent is not None)
+
+    async def clear(self, project: str, views: frozenset[str]) -> None:
+        """Deletes everything that is kept of these views."""
+        async for step in self._keys.walk(project):
+            mine = [kept.key for kept in step.found if kept.place.view_id in views]
+            if mine:
+                await self._keys.delete(mine)
+
+
+def labels(feed: SourceFeed) -> list[str]:
+    """The labels of a view's places: the way back of dead letters first, then the partitions."""
+    return [RETRIED, *map(str, range(feed.partitions))]
+
+
+def _pieces(rows: Mapping[str, bytes], most: int) -> Iterator[dict[str, bytes]]:
+    items = iter(rows.items())
+    while piece := dict(itertools.islice(items, most)):
+        yield piece
