@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -158,6 +158,23 @@ class Day:
         fresh = [(line.end_us, finding) for finding in findings if finding.is_broken]
         self.findings = [*self.findings, *fresh][-MAX_FINDINGS:]
 
+    def forget(self, texts: Collection[str]) -> bool:
+        """Whether one of the texts was shown: among the frequent ones of a field, or as an example. It is no more."""
+        shown = {text[: Common.CHARACTERS] for text in texts}
+        found = False
+        for portrait in self.fields.values():
+            for text in shown & set(portrait.common.counts or ()):
+                assert portrait.common.counts is not None
+                del portrait.common.counts[text]
+                found = True
+        for broken in self.broken.values():
+            if broken.example in shown:
+                broken.example, found = "", True
+        kept = [(at_us, replace(f, example="") if f.example in shown else f) for at_us, f in self.findings]
+        found = found or kept != self.findings
+        self.findings = kept
+        return found
+
     def to_state(self) -> dict[str, Any]:
         """Plain values to keep; `from_state` reads them."""
         return {
@@ -217,6 +234,10 @@ class Daybook:
     def open_days(self) -> list[Day]:
         """Oldest first."""
         return [self._days[start_us] for start_us in sorted(self._days)]
+
+    def forget(self, texts: Collection[str]) -> None:
+        """As Day.forget, of all open days."""
+        self._changed.update(day.start_us for day in self._days.values() if day.forget(texts))
 
     def take_changed(self) -> list[Day]:
         """The days that changed since the last call."""

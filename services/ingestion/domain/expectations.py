@@ -3,7 +3,7 @@ of one window, and refuse none: what is right in a repeat, or comes before what 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,6 +94,13 @@ class Expectations:
         if self._source.freshness_us:
             found.append(self._judge_freshness(start_us, end_us))
         return tuple(found)
+
+    def forget(self, texts: Collection[str]) -> None:
+        """None of these texts is kept as an example any more."""
+        for tally in self._tallies.values():
+            tally.example = "" if tally.example in texts else tally.example
+            for unmatched in tally.unmatched.values():
+                unmatched[1] = "" if unmatched[1] in texts else unmatched[1]
 
     def to_state(self) -> dict[str, Any]:
         """Plain values to keep: counts, not values; `resume` reads them."""

@@ -23,6 +23,7 @@ from services.ingestion.domain.personal import entity_reference, project_key
 from services.ingestion.errors import NoSuchRequest, NotForgettable
 from services.ingestion.handlers.letting_go import COMPACTED, kept_topics
 from services.ingestion.handlers.messages import SOURCE
+from services.ingestion.handlers.notes import Notes
 from services.ingestion.handlers.plane import Ingestion
 from services.ingestion.ports import ForgetRow, Forgets, Keys
 
@@ -37,9 +38,17 @@ class ForgetDesk:
     """One desk per process. `tick` is to be called now and then: it publishes what could not be published before."""
 
     def __init__(
-        self, plane: Ingestion, bus: Bus, book: Forgets, keys: Keys, topics: TopicTable, wall_us: Callable[[], int]
+        self,
+        plane: Ingestion,
+        bus: Bus,
+        book: Forgets,
+        keys: Keys,
+        notes: Notes,
+        topics: TopicTable,
+        wall_us: Callable[[], int],
     ) -> None:
         self._plane = plane
+        self._notes = notes
         self._bus = bus
         self._book = book
         self._keys = keys
@@ -168,6 +177,9 @@ class ForgetDesk:
         now_us = self._wall_us()
         how = "encrypted fields cannot be read any more, wherever their bytes lie"
         stores = [StoreReceipt(store="ingestion: keys", deleted=destroyed, gone_by_us=now_us, how=how)]
+        days = await self._notes.forget(row.project, {one.entity for one in row.request.identities})
+        how = "no longer among frequent texts and examples"
+        stores.append(StoreReceipt(store="ingestion: data docs", deleted=days, gone_by_us=now_us, how=how))
         stores += kept_topics(project, self._topics, row.asked_us)
         if row.request.phase == Forget.SWEPT:
             stores.append(StoreReceipt(store=f"topic {TOPIC}", gone_by_us=now_us + COMPACTED.us, how=COMPACTED.how))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -139,6 +139,14 @@ class Lane:
     @window.setter
     def window(self, window: Window | None) -> None:
         self._window = window
+
+    def forget(self, texts: Collection[str]) -> None:
+        """The open window and the open days show none of these texts any more."""
+        window = self.window
+        for broken in window.broken.values() if window is not None else ():
+            if broken.example in texts:
+                broken.example = ""
+        self.watch.forget(texts)
 
     @property
     def name(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from millrace.definitions.model import DAY_US, Project
 
@@ -12,6 +12,7 @@ from services.ingestion.handlers.lanes import Lane
 from services.ingestion.handlers.references import ReferenceBooks
 from services.ingestion.ports import DayRow, Profiles
 
+KEPT_DAYS = 100_000  # more than are ever kept of a source
 SAVED_EVERY_BEATS = 10  # of days: some KB per field and source. A kill loses at most what came since
 
 
@@ -62,6 +63,20 @@ class Notes:
         """Keeps everything."""
         await self._save_days(self._lanes.values())
         await self.books.close()
+
+    async def forget(self, project: str, texts: Collection[str]) -> int:
+        """Days of the data docs that showed one of the texts, and show it no more. Raises StoreUnavailable."""
+        forgot = 0
+        for place, lane in self._lanes.items():
+            if place[0] != project:
+                continue
+            lane.forget(texts)
+            await self._save_days([lane])
+            kept = [Day.from_state(state) for state in await self._profiles.newest(*place, KEPT_DAYS)]
+            changed = [day for day in kept if day.forget(texts)]
+            await self._profiles.save(*place, {day.start_us: day.to_state() for day in changed})
+            forgot += len(changed)
+        return forgot
 
     async def day(self, lane: Lane, start_us: int) -> Day | None:
         """A day of the lane's source, as far as it was seen; None where there is none."""

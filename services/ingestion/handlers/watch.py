@@ -5,7 +5,7 @@ Events are taken as they are counted and looked at in batches: whoever asks for 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,6 +92,12 @@ class SourceWatch:
         self._nulls += sum(len(self._source.fields) - len(row) for row in waiting.rows)
         for start_us, rows in _by_day(waiting.rows, waiting.times_us).items():
             self.days.at(start_us).accept(self._source, rows)
+
+    def forget(self, texts: Collection[str]) -> None:
+        """Neither days nor rules keep one of these texts as an example."""
+        self.look()
+        self.days.forget(texts)
+        self._expectations.forget(texts)
 
     def begin(self, now_us: int) -> None:
         """The project's clock was heard of, perhaps for the first time."""

@@ -77,9 +77,8 @@ async def test_concurrent_candidates_get_numbers_of_their_own(room: Room):
 
 async def _passed(room: Room, index: int):
     """A record of a passed run that was not handled yet; each in a partition of its own."""
-    from dataclasses import replace
-
     from millrace.wire.trainer.v1.events_pb2 import Candidate, RunEvent
+    from msgspec import structs
 
     candidate = Candidate(
         model_digest=await room.objects.put(b"m%d" % index),
@@ -89,7 +88,7 @@ async def _passed(room: Room, index: int):
         champion_version=1,
     )
     run = RunEvent(project="parcels", run_id=f"passed {index}", state=RunEvent.PASSED, candidate=candidate)
-    return replace(room.record("training.runs", run), partition=index + 1)
+    return structs.replace(room.record("training.runs", run), partition=index + 1)
 
 
 async def test_concurrent_applies_are_one(room: Room):

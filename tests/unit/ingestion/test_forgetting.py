@@ -34,7 +34,13 @@ async def world(tmp_path):
 
 async def desk_of(world: World) -> ForgetDesk:
     desk = ForgetDesk(
-        world.plane, world.bus, SqlForgets(world.database), world.keys, partitioned(), lambda: world.wall_us
+        world.plane,
+        world.bus,
+        SqlForgets(world.database),
+        world.keys,
+        world.notes,
+        partitioned(),
+        lambda: world.wall_us,
     )
     await desk.open(SECRET)
     return desk
@@ -280,3 +286,18 @@ async def test_forgetting_destroys_the_key_and_a_new_life_gets_another(world):
     }
     with pytest.raises(Unreadable):
         await world.keys.unseal("works", "pump-1", {"works/readings/address": old})
+
+
+async def test_data_docs_show_a_forgotten_entity_no_more(world):
+    both = [incoming(reading(sensor, T0), available_us=T0 + 1) for sensor in ("pump-1", "pump-2")]
+    await world.plane.publish("plant", SENSOR.name, both)
+    await world.notes.close()
+    [lane] = [lane for lane in world.plane.lanes_of("plant") if lane.name == SENSOR.name]
+    day_us = (await world.notes.days(lane, 1))[0].start_us
+    assert "pump-1" in str((await world.notes.day(lane, day_us)).to_state())
+    await (await desk_of(world)).ask("plant", "pump-1", [], "asked by its owner", "ann")
+    assert "pump-1" not in str((await world.notes.day(lane, day_us)).to_state())
+    async with world.database.read() as reading_:
+        kept = await reading_.rows("SELECT state FROM day_profiles")
+    assert kept and not [row for row in kept if "pump-1" in row["state"]]
+    assert [row for row in kept if "pump-2" in row["state"]]

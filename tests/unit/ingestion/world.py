@@ -119,10 +119,10 @@ class World:
         await self.bus.ensure_topics(topics.static())
         ledger = SqlLedger(self.database)
         self.books = ReferenceBooks(ReferenceStore(self.database, self.bus), self.limits.recent_ids)
-        notes = Notes(SqlProfiles(self.database, kept_days=400), self.books)
+        self.notes = Notes(SqlProfiles(self.database, kept_days=400), self.books)
         self.keys = SqlKeys(self.database)
         self.keys.open(b"s" * 32)
-        outside = Outside(self.bus, ledger, BusTails(self.bus), topics, notes, self.keys)
+        outside = Outside(self.bus, ledger, BusTails(self.bus), topics, self.notes, self.keys)
         self.plane = Ingestion(outside, self.limits, lambda: self.wall_us)
         await self.plane.open(await ledger.secret(b"s" * 32))
         for one in projects:
