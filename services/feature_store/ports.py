@@ -14,6 +14,15 @@ from millrace.definitions.model import FieldType, Project
 
 from services.feature_store.domain.answers import Reading
 from services.feature_store.domain.consistency import CheckedRead, SampledRead
+from services.feature_store.domain.consistency import Example as Example
+from services.feature_store.domain.consistency import ReadCounts as ReadCounts
+from services.feature_store.domain.consistency import Tally as Tally
+from services.feature_store.domain.histories import Census as Census
+from services.feature_store.domain.histories import Extent as Extent
+from services.feature_store.domain.histories import Range as Range
+from services.feature_store.domain.histories import Stretch as Stretch
+from services.feature_store.domain.histories import Table as Table
+from services.feature_store.domain.histories import Weight as Weight
 from services.feature_store.domain.lineage import ModelVersion
 from services.feature_store.domain.online import Decoded
 from services.feature_store.domain.shadow import Difference
@@ -84,69 +93,6 @@ class OnlineStore(Protocol):
     async def rewrite_log(self) -> None:
         """Let the server drop what its log holds of values that were deleted or replaced; it does so by and by."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """History of one source under one contract: column name and type of each field."""
-
-    name: str
-    project: str
-    source: str
-    fields: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """Which history is read. `entities` None: of every entity; otherwise those whose `entity_fields` make one of the
-    keys."""
-
-    from_us: int
-    to_us: int
-    visible_to_us: int
-    entity_fields: tuple[str, ...] = ()
-    entities: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Census:
-    """What a history table holds: rows per partition and their last offset; rows handed back, and rows in all.
-
-    Rows are counted as they lie there: a repeat that the engine has not merged yet counts twice.
-    """
-
-    partitions: Mapping[int, tuple[int, int]]
-    retried: int
-
-    @property
-    def rows(self) -> int:
-        """Rows in all."""
-        return self.retried + sum(rows for rows, _ in self.partitions.values())
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """A part of history for a timeline: event times in [from, to), visible by then, offsets in (after, upto].
-
-    `part` (i, n): only entities whose hash is i modulo n. A partition that `upto` does not name is left out; rows
-    handed back from the dead letters have no place in the log and come whenever `after` is empty.
-    """
-
-    upto: Mapping[int, int]
-    after: Mapping[int, int]
-    from_us: int
-    to_us: int
-    visible_to_us: int
-    entity_fields: tuple[str, ...]
-    part: tuple[int, int] = (0, 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Weight:
-    """How much a stretch holds; `bytes` counts the named fields alone."""
-
-    rows: int
-    bytes: int
 
 
 # Columns that every history table has before the source's fields; `_via` names the retry topic, if there was one.
@@ -226,14 +172,6 @@ class HistoryColumns(Protocol):
     async def timeline(self, table: Table, fields: Sequence[str], stretch: Stretch) -> pa.Table:
         """Events of the stretch, as `timeline_schema`; each once, unless `after` is given: then as they came."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """What history holds of one partition: how many events, up to which position."""
-
-    events: int
-    position: Position
 
 
 class HistoryParts(Protocol):
@@ -509,37 +447,6 @@ class SnapshotBook(Protocol):
     async def superseded_by(self, digest: str) -> str | None:
         """What took its place; None where it was not superseded."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """What came of one feature's sampled values on one day of the project's clock; `by_outcome` by Outcome's number."""
-
-    feature: str
-    day: str
-    by_outcome: Mapping[int, int]
-    largest_difference: float
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One value that was not what history says, in JSON: [value, status, age in microseconds]."""
-
-    feature: str
-    entity: str
-    as_of_us: int
-    outcome: int
-    online: str
-    offline: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReadCounts:
-    """Sampled reads of a project: recomputed, given up on, waiting."""
-
-    checked: int
-    skipped: int
-    pending: int
 
 
 class ReadLog(Protocol):

@@ -169,3 +169,34 @@ def cells_of(feature: Feature, cells: Cells) -> list[Cell]:
     """One column of an answer as it is compared: text or float by the feature's type."""
     found = zip(typed(feature, cells), cells.status.tolist(), cells.age_us.tolist(), strict=True)
     return [Cell(value, status, age_us) for value, status, age_us in found]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What came of one feature's sampled values on one day of the project's clock; `by_outcome` by Outcome's number."""
+
+    feature: str
+    day: str
+    by_outcome: Mapping[int, int]
+    largest_difference: float
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One value that was not what history says, in JSON: [value, status, age in microseconds]."""
+
+    feature: str
+    entity: str
+    as_of_us: int
+    outcome: int
+    online: str
+    offline: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadCounts:
+    """Sampled reads of a project: recomputed, given up on, waiting."""
+
+    checked: int
+    skipped: int
+    pending: int
