@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import grpc
 import pyarrow
 import pyarrow.parquet
 import pytest
+from millrace.bus.events import Message
 from millrace.bus.kafka import KafkaBus
 from millrace.definitions.model import Clock
 from millrace.wire.common.v1 import common_pb2, common_pb2_grpc
@@ -38,6 +40,7 @@ class Plant:
 
     def __init__(self, stack: RunningStack, home: Path) -> None:
         self.stack, self.home = stack, home
+        self.declared: list[str] = []
         grpc, http = free_ports(2)
         binds = {"MILLRACE_GRPC_BIND": f"127.0.0.1:{grpc}", "MILLRACE_HTTP_BIND": f"127.0.0.1:{http}"}
         self.env = {**os.environ, **stack.env(home), **binds}
@@ -68,7 +71,20 @@ class Plant:
                 return name in status.definitions
 
         asyncio.run(publish())
+        self.declared.append(name)
         until_sync(is_known, 60)
+
+    def forget(self) -> None:
+        """The projects are gone: the rooms of later tests on this stack need not read their events."""
+
+        async def publish() -> None:
+            bus = KafkaBus(self.stack.kafka, "test-publish")
+            for name in self.declared:
+                known = definition(project(Clock.WALL, name)).event
+                await bus.publish([Message("definitions", replace(known, data=b""), key=name.encode())])
+            await bus.stop()
+
+        asyncio.run(publish())
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(self._command(name, *arguments), cwd=ROOT, env=self.env, stderr=subprocess.DEVNULL)
@@ -122,6 +138,7 @@ def plant(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> Iter
     yield made
     made.room.terminate()
     made.room.wait(30)
+    made.forget()
 
 
 def row(number: int) -> dict[str, Any]:
