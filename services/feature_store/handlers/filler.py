@@ -119,7 +119,9 @@ class Filler:
                 rows |= {SEEN + identity: b"1" for identity in events["_event_id"].to_pylist()}
             after = filling._replace(done=filling.done + 1)
             if not await self._write(feed, view, label, filling, after, rows):
-                filling = await self._store.filling(place)
+                (position,), _ = await self._store.read([place], [])
+                # With a position the place went on without us, whatever the filling still says.
+                filling = None if position else await self._store.filling(place)
                 continue
             yield events.num_rows
             filling = after if after.done < after.parts else None

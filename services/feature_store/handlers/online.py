@@ -166,7 +166,8 @@ class OnlineFeatures:
 
     def _places(self, feed: SourceFeed, decoded: Decoded) -> list[Place]:
         """The places of the views that take part. A view that is new here waits for the rewind, to miss nothing."""
-        places = [feed.place(view, decoded.label) for view in feed.views]
+        views = [view for view in feed.views if (feed.project, view.id) not in self._without]
+        places = [feed.place(view, decoded.label) for view in views]
         return [place for place in places if decoded.label == RETRIED or place in self._known]
 
     async def _prepare(self, feed: SourceFeed, decoded: Decoded) -> list[Write]:

@@ -11,7 +11,7 @@ from millrace.wire.feature_store.v1 import service_pb2, service_pb2_grpc
 from services.feature_store.adapters.rows_arrow import packed_rows
 from services.feature_store.handlers.filler import Filler, labels
 from services.feature_store.handlers.seen import SEEN
-from services.feature_store.ports import RETRIED
+from services.feature_store.ports import RETRIED, Write
 from tests.support.poll import until
 from tests.unit.feature_store.world import (
     HOUR_US,
@@ -188,3 +188,18 @@ async def test_what_was_handed_back_is_filled_with_its_ids(redis_client):
     await fill_all(world, filler_of(world))
     found = await contents(redis_client)
     assert [key for key in found if f"/{RETRIED}}}".encode() in key and (":of:" + SEEN + handed).encode() in key]
+
+
+async def test_a_fill_ends_where_the_stream_took_the_place(redis_client):
+    """A record that was handed back makes its place while that is being filled: the fill does not try for ever."""
+    world = await streamed(redis_client)
+    feed = world.store.feeds.project("shop").sources["payments"]
+    habits = next(view for view in feed.views if view.view.name == "habits")
+    place = feed.place(habits, "0")
+    (position,), _ = await world.online.read([place], [])
+    await redis_client.flushall()
+    parts = filler_of(world, 8).parts(feed, habits, "0")
+    await anext(parts)
+    assert await world.online.swap([Write(place, None, position, {})])
+    async with asyncio.timeout(10):
+        assert [part async for part in parts] == []
