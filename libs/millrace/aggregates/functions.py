@@ -3,11 +3,16 @@
 A state is a set of named columns, one row per event, tile or window. Null values (NaN) are skipped by every aggregate;
 `count()` without an expression counts events. Without any value `count` is 0 and the others are NaN.
 
-`std` is the population's; groups merge by Chan, Golub and LeVeque (1979). `first` and `last` are the values of the
+Additions go from the first row of a group to its last, one at a time: a tile that grows by batches is the same to the
+bit however its events were cut into batches.
+
+`std` is the population's; states merge by Chan, Golub and LeVeque (1979). `first` and `last` are the values of the
 oldest and of the newest event, by event time, then by sequence; `last_k` the k newest, the newest first.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -45,13 +50,14 @@ class Sum:
     def lift(self, values: np.ndarray, event_us: np.ndarray, seq: np.ndarray) -> State:
         """As Kernel.lift."""
         known = ~np.isnan(values)
-        return {"n": known.astype(np.int64), "total": np.where(known, values, 0.0)}
+        return {"n": known.astype(np.int64), "total": np.where(known, values, 0.0) + 0.0}  # -0.0 is 0.0
 
     def merge(self, state: State, segments: Segments) -> State:
         """As Kernel.merge."""
         return {
             "n": np.add.reduceat(state["n"], segments.starts),
-            "total": np.add.reduceat(state["total"], segments.starts),
+            # Unlike reduceat, which sums by pairs, this adds row by row.
+            "total": np.bincount(segments.ids, weights=state["total"], minlength=len(segments.starts)),
         }
 
     def finish(self, state: State) -> np.ndarray:
@@ -77,20 +83,59 @@ class Std:
     def lift(self, values: np.ndarray, event_us: np.ndarray, seq: np.ndarray) -> State:
         """As Kernel.lift."""
         known = ~np.isnan(values)
-        return {"n": known.astype(np.int64), "mean": np.where(known, values, 0.0), "m2": np.zeros(len(values))}
+        mean = np.where(known, values, 0.0) + 0.0
+        return {"n": known.astype(np.int64), "mean": mean, "m2": np.zeros(len(values))}
 
     def merge(self, state: State, segments: Segments) -> State:
         """As Kernel.merge."""
-        n = np.add.reduceat(state["n"], segments.starts)
-        mean = np.add.reduceat(state["n"] * state["mean"], segments.starts) / np.maximum(n, 1)
-        off = state["mean"] - mean[segments.ids]
-        m2 = np.add.reduceat(state["m2"] + state["n"] * off * off, segments.starts)
-        return {"n": n, "mean": mean, "m2": m2}
+        columns = [state[column.name] for column in self.fields]
+        by_length = np.argsort(-segments.lengths, kind="stable")
+        starts, lengths = segments.starts[by_length], segments.lengths[by_length]
+        merged = [column[starts] for column in columns]
+        # The second rows of all groups at once, then the third ones, until few groups are left.
+        step, longer = 1, int(np.searchsorted(-lengths, -1))
+        while longer >= _FEW_GROUPS:
+            rows = starts[:longer] + step
+            added = _added(*(column[:longer] for column in merged), *(column[rows] for column in columns))
+            for column, values in zip(merged, added, strict=True):
+                column[:longer] = values
+            step, longer = step + 1, int(np.searchsorted(-lengths, -1 - step))
+        for group in range(longer):
+            rows = slice(starts[group] + step, starts[group] + lengths[group])
+            one = _added_in_turn([c[group].item() for c in merged], [c[rows].tolist() for c in columns])
+            for column, value in zip(merged, one, strict=True):
+                column[group] = value
+        place = np.argsort(by_length)
+        return {column.name: values[place] for column, values in zip(self.fields, merged, strict=True)}
 
     def finish(self, state: State) -> np.ndarray:
         """As Kernel.finish."""
         n = state["n"]
         return np.where(n > 0, np.sqrt(state["m2"] / np.maximum(n, 1)), np.nan)[None]
+
+
+_FEW_GROUPS = 16  # from where on a loop over numbers is faster than one over arrays
+
+
+def _added(
+    n: np.ndarray, mean: np.ndarray, m2: np.ndarray, more: np.ndarray, other_mean: np.ndarray, other_m2: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two states of Std as one, row by row: to the bit what `_added_in_turn` makes."""
+    total = n + more
+    off = other_mean - mean
+    share = more / np.maximum(total, 1)
+    return total, mean + off * share, m2 + other_m2 + off * off * n * share
+
+
+def _added_in_turn(state: Sequence[float], others: Sequence[Sequence[float]]) -> tuple[float, float, float]:
+    n, mean, m2 = state
+    for more, other_mean, other_m2 in zip(*others, strict=True):
+        total = n + more
+        off = other_mean - mean
+        share = more / max(total, 1)
+        mean, m2 = mean + off * share, m2 + other_m2 + off * off * n * share
+        n = total
+    return n, mean, m2
 
 
 class Extreme:
@@ -104,7 +149,7 @@ class Extreme:
 
     def lift(self, values: np.ndarray, event_us: np.ndarray, seq: np.ndarray) -> State:
         """As Kernel.lift."""
-        return {"value": values.astype(np.float64)}
+        return {"value": values.astype(np.float64) + 0.0}  # -0.0 is 0.0, whichever comes first
 
     def merge(self, state: State, segments: Segments) -> State:
         """As Kernel.merge."""

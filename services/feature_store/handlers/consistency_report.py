@@ -61,10 +61,12 @@ class ConsistencyReports:
         self._feeds.project(project)
         span = from_us or -FOREVER_US, to_us or FOREVER_US
         await self._sampler.flush()  # what was read a moment ago is pending, not unknown
+        # Counted first: of every read that counts as checked, the values are in what is asked for next.
+        counts = await self._store.counts(project, wall_us() - KEPT_US)
         return ConsistencyReport(
             await self._store.tallies(project, *span),
             await self._store.examples(project, *span, MOST_EXAMPLES),
-            await self._store.counts(project, wall_us() - KEPT_US),
+            counts,
             self._sampler.dropped,
             self._sampler.share,
         )

@@ -5,18 +5,15 @@ import uuid
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import redis.asyncio
-from millrace.aggregates.rows import unpack
 from millrace.bus.memory import MemoryBus
 from millrace.stores.clickhouse import ClickHouse
 
 from services.feature_store.adapters.history_clickhouse import ClickHouseHistory
 from services.feature_store.bootstrap import MIGRATIONS
-from services.feature_store.domain.views import CompiledView
 from tests.support.poll import until
-from tests.unit.feature_store.world import HOUR_US, MINUTE_US, START_US, World, make, order, payment, running, shop
+from tests.unit.feature_store.world import HOUR_US, MINUTE_US, START_US, World, make, order, payment, running
 
 pytestmark = pytest.mark.stack
 EVENTS = 600
@@ -81,26 +78,12 @@ async def test_the_log_run_twice_gives_the_same_bytes(stack, seed):
     assert len(rows) > 60
 
 
-async def test_cut_otherwise_it_gives_the_same_tables_but_for_the_last_digit_of_sums(stack):
-    """Batches are cut by what has come when one is read. Only the order of additions may depend on that."""
+@pytest.mark.parametrize("cut", [{"batch_records": 7, "flush_rows": 11}, {"batch_records": 1}])
+async def test_however_the_log_is_cut_into_batches_the_bytes_are_the_same(stack, cut):
+    """Batches are cut by what has come when one is read; nothing may depend on that."""
     messages = log(7)
     async with stores(stack, 1) as first, stores(stack, 2) as second:
         rows, history = await run_log(*first, messages)
-        again, same = await run_log(*second, messages, batch_records=7, flush_rows=11)
+        again, same = await run_log(*second, messages, **cut)
     assert history == same
-    assert rows.keys() == again.keys()
-    compared = 0
-    for view in (CompiledView(view, HOUR_US) for view in shop().views):
-        for key in (key for key in rows if f":{view.id}:".encode() in key):
-            if view.layout is None or key.endswith(b":at"):
-                assert rows[key] == again[key], key
-                continue
-            one, other = unpack(view.layout, [rows[key]]), unpack(view.layout, [again[key]])
-            np.testing.assert_array_equal(one.start_us, other.start_us)
-            for name, column in one.state.items():
-                if column.dtype.kind == "f":
-                    np.testing.assert_allclose(column, other.state[name], rtol=1e-12, atol=1e-12)
-                else:
-                    np.testing.assert_array_equal(column, other.state[name])
-            compared += 1
-    assert compared > 10
+    assert rows == again

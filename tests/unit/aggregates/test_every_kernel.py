@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from millrace.aggregates import Layout, hash_values
 from millrace.aggregates.kernels import KERNELS
+from millrace.aggregates.rows import Lifted, merge_rows
 from millrace.definitions.model import Aggregate, Aggregation
 
 from tests.unit.aggregates import oracle
@@ -127,3 +128,40 @@ def test_a_kernel_that_is_wrong_is_noticed():
         off = [oracle.Event(e.entity, e.event_us, 0, e.seq, e.value and e.value * 1.01) for e in events]
         wanted = oracle.aggregate(function.value, sorted(events, key=lambda e: (e.event_us, e.seq)))
         assert not math.isclose(layout.finish(merged(layout, off, random.Random(6)))[0, 0], wanted, rel_tol=1e-3)
+
+
+@pytest.mark.parametrize("function", KERNELS, ids=str)
+@pytest.mark.parametrize("owners", [3, 40])
+def test_packed_rows_are_the_same_to_the_bit_however_their_events_were_cut_into_batches(function, owners):
+    """With few entities and with many: long groups are added up in another loop than short ones."""
+    seeded = random.Random(f"{function} {owners}")
+    aggregate = Aggregate("a", function, "x", float(ARGUMENTS.get(function, 0.0)))
+    layout = Layout((aggregate,))
+    draw = (*STREAMS.values(), lambda r: -0.0, lambda r: 0.0)
+    events = [
+        (min(int(seeded.paretovariate(0.6)) - 1, owners - 1), seeded.randrange(1_000), seeded.choice(draw)(seeded))
+        for _ in range(4 * EVENTS)
+    ]
+    whole = packed(layout, events, owners, [0])
+    for _ in range(3):
+        cuts = sorted({0, *(seeded.randrange(len(events)) for _ in range(30)), *range(40)})
+        assert packed(layout, events, owners, cuts) == whole
+    assert all(row is not None for row in whole)
+
+
+def packed(layout: Layout, events, owners: int, cuts) -> list[bytes | None]:
+    """Rows of `owners` entities after `events` of (owner, time, value), cut before each of `cuts`."""
+    rows: list[bytes | None] = [None] * owners
+    edges = [*cuts, len(events)]
+    for begin, end in zip(edges, edges[1:], strict=False):
+        owner, times, values = zip(*events[begin:end], strict=True)
+        column = (
+            hash_values(values)
+            if layout.aggregates[0].function is Aggregation.DISTINCT
+            else np.array([math.nan if value is None else value for value in values])
+        )
+        times_us = np.array(times, dtype=np.int64)
+        state = layout.lift([column], times_us, np.arange(begin, end))
+        new = Lifted(np.array(owner, dtype=np.int64), times_us, state)
+        rows = list(merge_rows(layout, rows, new, hop_us=HOP_US, keep_from_us=0))
+    return rows
