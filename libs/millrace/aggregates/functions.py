@@ -101,8 +101,8 @@ class Std:
                 column[:longer] = values
             step, longer = step + 1, int(np.searchsorted(-lengths, -1 - step))
         for group in range(longer):
-            rows = slice(starts[group] + step, starts[group] + lengths[group])
-            one = _added_in_turn([c[group].item() for c in merged], [c[rows].tolist() for c in columns])
+            begin, end = starts[group] + step, starts[group] + lengths[group]
+            one = _added_in_turn([c[group].item() for c in merged], [c[begin:end].tolist() for c in columns])
             for column, value in zip(merged, one, strict=True):
                 column[group] = value
         place = np.argsort(by_length)

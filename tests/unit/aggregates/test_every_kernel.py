@@ -4,6 +4,7 @@ A window is what a read merges: tiles by hop, each the merge of batches, each of
 table decides what is tested, so an aggregate that is added is tested, or fails for want of a formula.
 """
 
+import itertools
 import math
 import random
 from collections import Counter
@@ -153,7 +154,7 @@ def packed(layout: Layout, events, owners: int, cuts) -> list[bytes | None]:
     """Rows of `owners` entities after `events` of (owner, time, value), cut before each of `cuts`."""
     rows: list[bytes | None] = [None] * owners
     edges = [*cuts, len(events)]
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in itertools.pairwise(edges):
         owner, times, values = zip(*events[begin:end], strict=True)
         column = (
             hash_values(values)
