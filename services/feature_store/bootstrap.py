@@ -24,10 +24,11 @@ from millrace.stores.redis import connect
 from millrace.wire.feature_store.v1 import service_pb2_grpc
 from millrace.wire.ingestion.v1.forgetting_pb2 import Forget
 
-from services.feature_store.adapters.features_redis import RedisFeatures, prefix_of_shadow
+from services.feature_store.adapters.features_redis import LIVE, RedisFeatures, prefix_of_shadow
 from services.feature_store.adapters.history_clickhouse import ClickHouseHistory
 from services.feature_store.adapters.history_erasing import ClickHouseErasing
 from services.feature_store.adapters.keys_redis import RedisKeys
+from services.feature_store.adapters.marks_redis import RedisMarks
 from services.feature_store.adapters.models_registry import RegistryModels
 from services.feature_store.adapters.rates_clickhouse import ClickHouseRates
 from services.feature_store.adapters.reader_thread import ThreadReader
@@ -55,6 +56,7 @@ from services.feature_store.handlers.feeds import FeedBook
 from services.feature_store.handlers.filler import Filler
 from services.feature_store.handlers.forgetting import Forgetting, Stores
 from services.feature_store.handlers.history import FlushLimits, HistoryEvents, HistoryWriter
+from services.feature_store.handlers.marks import Marks
 from services.feature_store.handlers.online import OnlineFeatures
 from services.feature_store.handlers.progress import Progress
 from services.feature_store.handlers.reads import OnlineReads
@@ -71,6 +73,7 @@ from services.feature_store.ports import (
     Erasing,
     EventRates,
     History,
+    MarkStore,
     ModelBook,
     OnlineKeys,
     OnlineStore,
@@ -104,6 +107,7 @@ class Neighbours:
     erasing: Erasing
     snapshots: SnapshotBook
     read_log: ReadLog
+    marks: MarkStore
 
 
 class FeatureStore:
@@ -126,6 +130,7 @@ class FeatureStore:
         self.writer = HistoryWriter(neighbours.history, limits)
         self.history = HistoryEvents(neighbours.history, self.feeds, self.writer)
         self.consumers = Consumers(neighbours.bus, self.online, self.history, settings.batch_records)
+        self.marks = Marks(neighbours.marks, self.feeds, self.writer, lambda: self.consumers.history.assignment)
         self._join_consistency(settings, neighbours)
         self.reads = OnlineReads(neighbours.online, self.feeds, self.progress, self.sampler)
         self.historian = Historian(
@@ -160,7 +165,6 @@ class FeatureStore:
                 SnapshotRewriter(neighbours.objects, neighbours.snapshots, self.training),
                 self.timelines,
             ),
-            lambda: self.consumers.history.lag_records,
             self.consumers.history.hurry,
             wall_us,
         )
@@ -217,6 +221,7 @@ def join(room: RoomProcess, store: FeatureStore, definitions: DefinitionBook) ->
     definitions.on_change(store.learn)
     room.add_task("definitions", definitions.run)
     room.add_task("history writer", store.writer.run)
+    room.add_task("history marks", store.marks.run)
     room.add_task("forgetting", store.forgets.run)
     room.add_task("obeying", store.forgets.obey_all)
     room.add_task("retention", store.retention.run)
@@ -231,6 +236,7 @@ def join(room: RoomProcess, store: FeatureStore, definitions: DefinitionBook) ->
     status.definitions(definitions.versions)
     status.problem("definitions", lambda: definitions.problem)
     status.problem("history store", lambda: store.writer.problem)
+    status.problem("history marks", lambda: store.marks.problem, degrades_only=True)
     status.problem("filling from history", lambda: store.filler.problem, degrades_only=True)
     status.problem("forgetting", lambda: store.forgets.problem, degrades_only=True)
     status.problem("consistency check", lambda: store.checker.problem or store.sampler.problem, degrades_only=True)
@@ -290,7 +296,8 @@ def build(settings: Settings | None = None) -> RoomProcess:
     spools = FileSpools(known.folder(ROOM) / "spools")
     objects = open_objects(known.objects_url) if known.objects_url else FolderObjects(known.objects_path(ROOM))
     registry = channel(known.registry_address, known) if known.registry_address else None
-    online = RedisFeatures(redis) if plan is None else RedisFeatures(redis, prefix_of_shadow(plan.name))
+    namespace = LIVE if plan is None else prefix_of_shadow(plan.name)
+    online = RedisFeatures(redis, namespace)
     catalogue = ClickHouseSnapshots(clickhouse)
     neighbours = Neighbours(
         bus,
@@ -306,6 +313,7 @@ def build(settings: Settings | None = None) -> RoomProcess:
         ClickHouseErasing(clickhouse),
         catalogue,
         ClickHouseReads(clickhouse),
+        RedisMarks(redis, namespace),
     )
     room = RoomProcess(ROOM, known)
     store = FeatureStore(known, neighbours)

@@ -280,6 +280,18 @@ class OnlineKeys(Protocol):
         ...
 
 
+class MarkStore(Protocol):
+    """How far each partition is in its history table, told by the process that writes it. StoreUnavailable."""
+
+    async def tell(self, marks: Mapping[tuple[str, int], Position]) -> None:
+        """These tables' partitions are there; it lapses after some seconds unless it is told again."""
+        ...
+
+    async def told(self, places: Sequence[tuple[str, int]]) -> list[Position | None]:
+        """What was told of each last; None: nothing, or nothing lately."""
+        ...
+
+
 class EventRates(Protocol):
     """How busy a source is."""
 

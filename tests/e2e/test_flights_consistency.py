@@ -25,10 +25,11 @@ from millrace.stores.clickhouse import ClickHouse
 from millrace.stores.objects import MemoryObjects
 
 from examples.flights.events import events
-from services.feature_store.adapters.features_redis import RedisFeatures
+from services.feature_store.adapters.features_redis import LIVE, RedisFeatures
 from services.feature_store.adapters.history_clickhouse import ClickHouseHistory
 from services.feature_store.adapters.history_erasing import ClickHouseErasing
 from services.feature_store.adapters.keys_redis import RedisKeys
+from services.feature_store.adapters.marks_redis import RedisMarks
 from services.feature_store.adapters.rates_clickhouse import ClickHouseRates
 from services.feature_store.adapters.reads_clickhouse import ClickHouseReads
 from services.feature_store.adapters.snapshots_catalogue import ClickHouseSnapshots
@@ -74,6 +75,7 @@ async def room(stack, folder: Path):
         erasing=ClickHouseErasing(clickhouse),
         snapshots=ClickHouseSnapshots(clickhouse),
         read_log=ClickHouseReads(clickhouse),
+        marks=RedisMarks(client, LIVE),
     )
     store = FeatureStore(Settings(**EVERYTHING), neighbours)
     await store.learn(project.name, Definition(1, "sha256:1", project))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
+from itertools import chain
 from typing import Any
 
 import grpc
@@ -11,8 +12,8 @@ from millrace.runtime.errors import Invalid
 from millrace.wire.feature_store.v1 import service_pb2, service_pb2_grpc
 from millrace.wire.labeling.v1 import service_pb2 as labeling_pb2
 
-from services.feature_store.domain.answers import Judged
-from services.feature_store.domain.inputs import InputsPlan, Lookup
+from services.feature_store.domain.answers import Block, blocked
+from services.feature_store.domain.inputs import InputsPlan
 from services.feature_store.entrypoints.catalogue import CatalogueDoor
 from services.feature_store.entrypoints.consistency_rpc import encode_report
 from services.feature_store.handlers.consistency_report import ConsistencyReports
@@ -65,7 +66,7 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
         )
         return service_pb2.GetOnlineReply(
             features=answer.plan.names,
-            columns=encode_columns(answer.plan, answer.judged),
+            columns=encode_columns(answer.plan, answer.block),
             as_of_us=answer.as_of_us,
         )
 
@@ -81,7 +82,7 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
         await self._historian.settle(feed, max((key.moment_us for key in request.keys), default=0))
         moments = Moments(entities, moment_us, 0, request.as_happened)
         judged = await self._historian.judged(feed, plan, moments, self._few, few=True)
-        return service_pb2.GetHistoricalReply(features=plan.names, columns=encode_columns(plan, judged))
+        return service_pb2.GetHistoricalReply(features=plan.names, columns=encode_columns(plan, blocked(plan, judged)))
 
     async def CreateTrainingSet(
         self, request: service_pb2.TrainingSetRequest, context: Context
@@ -145,27 +146,14 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
             raise Invalid(f"at most {self._most_entities} entities in one call, not {count}")
 
 
-def encode_columns(plan: InputsPlan, judged: Mapping[Lookup, Judged]) -> service_pb2.FeatureColumns:
-    """All cells of an answer. Taken view by view: for few entities the number of calls is what costs."""
-    size = next((view.status.shape[1] for view in judged.values()), 0)
-    status = np.empty((len(plan.features), size), dtype="u1")
-    age_us = np.empty((len(plan.features), size), dtype="<i8")
-    values = np.empty((len(plan.features), size), dtype="<f8")
-    texts: list[str] = []
-    for lookup, part in plan.parts.items():
-        view = judged[lookup]
-        status[part.places] = view.status[part.columns]
-        age_us[part.places] = view.age_us[part.columns]
-        if len(part.numbers):
-            values[part.numbers] = view.values[part.number_columns].astype(np.float64)  # None becomes NaN
-    for feature in plan.texts:
-        texts.extend("" if value is None else str(value) for value in judged[feature.lookup].values[feature.column])
+def encode_columns(plan: InputsPlan, block: Block) -> service_pb2.FeatureColumns:
+    """The cells of an answer."""
     return service_pb2.FeatureColumns(
         is_text=plan.is_text.tobytes(),
-        numbers=values[plan.is_text == 0].tobytes(),
-        texts=texts,
-        status=status.tobytes(),
-        age_us=age_us.tobytes(),
+        numbers=block.numbers.tobytes(),
+        texts=list(chain.from_iterable(block.texts)),
+        status=block.status.tobytes(),
+        age_us=block.age_us.tobytes(),
     )
 
 

@@ -156,7 +156,7 @@ class ConsistencyChecker:
         for lookup in (*plan.direct, *plan.joined):
             table = feed.source_of(lookup.view).table
             for label, position in read.standings[lookup_name(lookup)].positions.items():
-                if label != RETRIED and self._writer.visible_us(table, int(label)) < position.visible_us:
+                if label != RETRIED and self._writer.position(table, int(label)).offset < position.offset:
                     return False
         return True
 

@@ -43,7 +43,7 @@ class Stores:
 
 
 class Forgetting:
-    """Obeys requests. `behind` says how many records history has yet to read; `hurry` lets it read them at once."""
+    """Obeys requests. `hurry` lets history read at once what waits for it."""
 
     def __init__(
         self,
@@ -51,7 +51,6 @@ class Forgetting:
         online: OnlineFeatures,
         writer: HistoryWriter,
         stores: Stores,
-        behind: Callable[[], int],
         hurry: Callable[[], None],
         now_us: Callable[[], int],
     ) -> None:
@@ -59,7 +58,6 @@ class Forgetting:
         self._online = online
         self._writer = writer
         self._stores = stores
-        self._behind = behind
         self._hurry = hurry
         self._now_us = now_us
 
@@ -151,15 +149,10 @@ class Forgetting:
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + PATIENCE_S
         for partition, position in enumerate(positions[:-1]):
-            while position is not None:
-                reached_us = self._writer.visible_us(feed.table, partition)
-                at_rest = not self._behind() and not self._writer.held_rows
-                if reached_us > position.visible_us or (reached_us == position.visible_us and at_rest):
-                    break
+            wanted = -1 if position is None else position.offset
+            while (reached := self._writer.position(feed.table, partition).offset) < wanted:
                 if loop.time() > deadline_s:
-                    raise Unavailable(
-                        f"the history of {feed.topic} has come to {reached_us}, not {position.visible_us}"
-                    )
+                    raise Unavailable(f"the history of {feed.topic}/{partition} is at offset {reached}, not {wanted}")
                 self._hurry()
                 await self._writer.moved(0.05)
 

@@ -22,6 +22,7 @@ from millrace.bus.events import Batch, TopicPartition
 from millrace.runtime.errors import Unavailable
 
 from services.feature_store.domain.online import Decoded
+from services.feature_store.domain.values import Position
 from services.feature_store.handlers.feeds import FeedBook, SourceFeed
 from services.feature_store.ports import HistoryStore, Table, history_schema
 
@@ -38,12 +39,20 @@ class FlushLimits:
     buffer_rows: int = 100_000
 
 
+_NOWHERE = Position(-1, 0)
+
+
+def further(one: Position, other: Position) -> Position:
+    """As far as either of two positions of one partition says; the visible time never falls along a log."""
+    return Position(max(one.offset, other.offset), max(one.visible_us, other.visible_us))
+
+
 @dataclass(slots=True)
 class _Held:
-    """What waits for one table, and the visible times that are reached when it is written."""
+    """What waits for one table, and how far its partitions are when it is written."""
 
     batches: list[Decoded] = field(default_factory=list)
-    visible_us: dict[int, int] = field(default_factory=dict)
+    reached: dict[int, Position] = field(default_factory=dict)
     rows: int = 0
     since: float = 0.0
 
@@ -57,7 +66,7 @@ class HistoryWriter:
         self._held: dict[Table, _Held] = {}
         self._writing = 0
         self._last_add = 0.0
-        self._visible_us: dict[tuple[Table, int], int] = {}
+        self._positions: dict[tuple[Table, int], Position] = {}
         self._added = asyncio.Event()
         self._written = asyncio.Event()
         self._one_flush = asyncio.Lock()
@@ -69,13 +78,17 @@ class HistoryWriter:
         """Rows read from the log that are not in the tables yet."""
         return sum(held.rows for held in self._held.values()) + self._writing
 
+    def position(self, table: Table, partition: int) -> Position:
+        """How far a partition is in its table, as far as this process knows."""
+        return self._positions.get((table, partition), _NOWHERE)
+
     def visible_us(self, table: Table, partition: int) -> int:
         """The visible time up to which a partition is in its table; 0 before it is known."""
-        return self._visible_us.get((table, partition), 0)
+        return self.position(table, partition).visible_us
 
-    def reached(self, table: Table, partition: int, visible_us: int) -> None:
-        """The table holds the partition up to then."""
-        self._visible_us[table, partition] = max(visible_us, self.visible_us(table, partition))
+    def reached(self, table: Table, partition: int, position: Position) -> None:
+        """The table holds the partition up to there; older news changes nothing."""
+        self._positions[table, partition] = further(position, self.position(table, partition))
         self._signal()
 
     async def add(self, feed: SourceFeed, partition: int, decoded: Decoded) -> None:
@@ -85,17 +98,18 @@ class HistoryWriter:
             await self.moved(1.0)
         events = decoded.events
         visible_us = max(int(events.visible_us.max()) if len(events) else 0, decoded.heartbeat_us)
+        position = Position(decoded.last_offset, visible_us)
         held = self._held.get(feed.table)
         if not len(events) and held is None and not self._writing:
             if not decoded.via:
-                self.reached(feed.table, partition, visible_us)
+                self.reached(feed.table, partition, position)
             return
         if held is None:
             held = self._held[feed.table] = _Held(since=monotonic())
         held.batches.append(decoded)
         held.rows += len(events)
         if not decoded.via:
-            held.visible_us[partition] = max(visible_us, held.visible_us.get(partition, 0))
+            held.reached[partition] = further(position, held.reached.get(partition, _NOWHERE))
         self._last_add = monotonic()
         self._added.set()
 
@@ -163,8 +177,8 @@ class HistoryWriter:
     def _give_back(self, taken: dict[Table, _Held]) -> None:
         for table, held in taken.items():
             later = self._held.get(table, _Held())
-            visible_us = {**held.visible_us, **later.visible_us}
-            self._held[table] = _Held(held.batches + later.batches, visible_us, held.rows + later.rows, held.since)
+            reached = {**held.reached, **later.reached}
+            self._held[table] = _Held(held.batches + later.batches, reached, held.rows + later.rows, held.since)
             self._writing -= held.rows
         self._added.set()
 
@@ -177,8 +191,8 @@ class HistoryWriter:
                 await self._store.insert(table, rows)
             del taken[table]
             self._writing -= held.rows
-            for partition, visible_us in held.visible_us.items():
-                self.reached(table, partition, visible_us)
+            for partition, position in held.reached.items():
+                self.reached(table, partition, position)
 
     def _signal(self) -> None:
         self._written.set()
@@ -208,7 +222,7 @@ class HistoryEvents:
                     position = positions.get(partition)
                     starts[name, partition] = position.offset + 1 if position else 0
                     if position:
-                        self._writer.reached(feed.table, partition, position.visible_us)
+                        self._writer.reached(feed.table, partition, position)
         return starts
 
     async def handle(self, batch: Batch, effects: Effects) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from millrace.aggregates import RowError
 
-from services.feature_store.domain.answers import Cells, Judged, assemble, join_keys, judge, read_rows
+from services.feature_store.domain.answers import Block, Cells, Judged, assemble, blocked, join_keys, judge, read_rows
 from services.feature_store.domain.consistency import Standing
 from services.feature_store.domain.inputs import InputsPlan, Lookup
 from services.feature_store.domain.values import Position
@@ -18,6 +18,7 @@ from services.feature_store.errors import RowCorrupt, TooLate
 from services.feature_store.handlers.feeds import FeedBook, ProjectFeed
 from services.feature_store.handlers.progress import Progress
 from services.feature_store.handlers.sampling import ReadSampler
+from services.feature_store.handlers.turns import Turns
 from services.feature_store.ports import RETRIED, OnlineStore, Place
 
 # What another process applies is seen by looking; what this one applies wakes the reader at once.
@@ -25,17 +26,37 @@ LOOK_EVERY_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
+class Shared:
+    """What one look at the store found of each lookup of a plan; `as_of_us` per view id."""
+
+    judged: Mapping[Lookup, Judged]
+    block: Block
+    as_of_us: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """What was read of each lookup of the plan; `as_of_us` per view id."""
+    """The entities of one request, which are a `span` of those that were looked up together."""
 
     plan: InputsPlan
-    judged: Mapping[Lookup, Judged]
-    as_of_us: dict[str, int]
+    shared: Shared
+    span: slice
+
+    @property
+    def as_of_us(self) -> dict[str, int]:
+        """Per view id."""
+        return self.shared.as_of_us
+
+    @property
+    def block(self) -> Block:
+        """All cells, as the wire has them."""
+        return self.shared.block.of(self.span)
 
     @property
     def cells(self) -> list[Cells]:
         """One column of cells per feature of the plan."""
-        return assemble(self.plan, self.judged)
+        columns = assemble(self.plan, self.shared.judged)
+        return [Cells(c.values[self.span], c.status[self.span], c.age_us[self.span]) for c in columns]
 
 
 class OnlineReads:
@@ -49,6 +70,7 @@ class OnlineReads:
         self._feeds = feeds
         self._progress = progress
         self._retried: set[Place] = set()
+        self._turns = Turns(self._read)
 
     async def read(
         self,
@@ -69,6 +91,13 @@ class OnlineReads:
         plan = feed.plan_for(features, service, by)
         if not_before_us:
             await self._wait(feed, plan, not_before_us, wait_s)
+        try:
+            shared, span = await self._turns.join(feed, plan, entities)
+        except RowCorrupt:  # perhaps that of another who asked at the same time
+            shared, span = await self._read(feed, plan, entities), slice(0, len(entities))
+        return Answer(plan, shared, span)
+
+    async def _read(self, feed: ProjectFeed, plan: InputsPlan, entities: Sequence[str]) -> Shared:
         judged: dict[Lookup, Judged] = {}
         as_of: dict[str, int] = {}
         standings: dict[Lookup, Standing] = {}
@@ -85,9 +114,10 @@ class OnlineReads:
             await self._round(feed, keys, judged, as_of, standings)
             for lookup in plan.joined:
                 judged[lookup] = judged[lookup].at(places[lookup])
+        project = feed.definition.project.name
         if self._sampler is not None and (chosen := self._sampler.choose(project, entities)):
             self._sampler.take(feed, plan, {i: entities[i] for i in chosen}, assemble(plan, judged), standings)
-        return Answer(plan, judged, as_of)
+        return Shared(judged, blocked(plan, judged), as_of)
 
     async def _round(
         self,

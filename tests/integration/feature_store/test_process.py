@@ -78,21 +78,21 @@ class Process:
     """`python -m services.feature_store`."""
 
     def __init__(self, env: dict[str, str], home: Path) -> None:
-        self._env, self._home = env, home
+        self._env, self.home = env, home
         self.child: subprocess.Popen | None = None
         self.address = ""
 
     async def start(self) -> None:
         """Until it serves."""
-        run_file = self._home / "run" / "feature_store.json"
+        run_file = self.home / "run" / "feature_store.json"
         run_file.unlink(missing_ok=True)
         self._spawn()
         await until(lambda: run_file.exists() or self.child.poll() is not None, 90, what="the room serves")
-        assert self.child.poll() is None, (self._home / "feature_store.log").read_text()[-2000:]
+        assert self.child.poll() is None, (self.home / "feature_store.log").read_text()[-2000:]
         self.address = json.loads(run_file.read_text())["grpc"]
 
     def _spawn(self) -> None:
-        with (self._home / "feature_store.log").open("ab") as log:
+        with (self.home / "feature_store.log").open("ab") as log:
             self.child = subprocess.Popen([sys.executable, "-m", "services.feature_store"], env=self._env, stderr=log)
 
     def stop(self, number: int = signal.SIGTERM) -> int:

@@ -17,8 +17,9 @@ from millrace.definitions.model import Project
 from millrace.runtime.definitions import Definition
 from millrace.stores.objects import MemoryObjects
 
-from services.feature_store.adapters.features_redis import RedisFeatures
+from services.feature_store.adapters.features_redis import LIVE, RedisFeatures
 from services.feature_store.adapters.keys_redis import RedisKeys
+from services.feature_store.adapters.marks_redis import RedisMarks
 from services.feature_store.adapters.snapshots_catalogue import CataloguedObjects
 from services.feature_store.adapters.spool_files import FileSpools
 from services.feature_store.adapters.timeline_shelf import ThreadShelf
@@ -252,6 +253,7 @@ async def make(
         ListErasing(history),
         snapshots,
         reads,
+        RedisMarks(client, LIVE),
     )
     store = FeatureStore(Settings(**settings), neighbours)
     world = World(bus, store, online, history, spines, objects, reads, shop(), models)
