@@ -89,6 +89,8 @@ class LatestLayout:
     def _columns(self, found: list[bytes], places: list[int], size: int) -> np.ndarray:
         body = b"".join([row[_HEADER.size : self._end] for row in found])
         numbers = np.frombuffer(body, dtype="<f8").reshape(len(found), len(self._numbers)).T
+        if not self._others and len(found) == size:
+            return numbers
         if not self._others:
             columns = np.full((len(self.columns), size), np.nan)
             columns[:, places] = numbers

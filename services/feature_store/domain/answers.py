@@ -88,16 +88,23 @@ def judge(view: CompiledView, reading: Reading) -> Judged:
     """
     newest, ttl_us = reading.newest_us, view.view.ttl_us
     heard = newest != NEVER_US
-    age = np.where(heard, np.maximum(reading.at_us - np.where(heard, newest, 0), 0), -1)
-    missing = is_null(reading.values)
-    status = np.where(missing, Status.MISSING, Status.PRESENT).astype(np.int8)
-    if ttl_us or not view.view.is_windowed:
-        status[:, ~heard] = Status.MISSING
+    everyone = bool(heard.all())
+    age = np.maximum(reading.at_us - (newest if everyone else np.where(heard, newest, reading.at_us)), 0)
+    status = np.where(is_null(reading.values), _MISSING, _PRESENT)
+    values = reading.values
+    if not everyone and (ttl_us or not view.view.is_windowed):
+        status[:, ~heard] = _MISSING
     if ttl_us:
-        status[:, heard & (age > ttl_us)] = Status.EXPIRED
-    values = reading.values.copy()
-    values[status != Status.PRESENT] = None if values.dtype == object else np.nan
-    return Judged(values, status, np.where(status == Status.MISSING, -1, age))
+        status[:, heard & (age > ttl_us)] = _EXPIRED
+    if ttl_us or not everyone:
+        age = np.where(heard, age, -1)
+        values = values.copy()
+        values[status != _PRESENT] = None if values.dtype == object else np.nan
+    return Judged(values, status, np.where(status == _MISSING, -1, age))
+
+
+# As numbers: numpy looks an enumeration's member up slowly.
+_PRESENT, _MISSING, _EXPIRED = (np.int8(status) for status in (Status.PRESENT, Status.MISSING, Status.EXPIRED))
 
 
 def is_null(values: np.ndarray) -> np.ndarray:

@@ -31,7 +31,10 @@ class _Turn(Generic[T]):
 
 
 class Turns(Generic[T]):
-    """`look` answers for a list of entities; who joins gets that answer and the span of its own in it."""
+    """`look` answers for a list of entities; who joins gets that answer and the span of its own in it.
+
+    Who is alone looks at once: only after two met do requests wait for others.
+    """
 
     def __init__(self, look: Look[T]) -> None:
         self._look = look
@@ -45,6 +48,8 @@ class Turns(Generic[T]):
         self._here += 1
         self._crowded = REMEMBERED if self._here > 1 else max(self._crowded - 1, 0)
         try:
+            if not self._crowded:
+                return await self._look(feed, plan, entities), slice(0, len(entities))
             turn = self._open.get(id(plan))
             if turn is None or len(turn.entities) + len(entities) > MOST_ENTITIES:
                 turn = self._begin(feed, plan)
@@ -74,9 +79,9 @@ class Turns(Generic[T]):
             turn.seen.cancel()  # the room stops; without effect on what is done
 
     async def _gather(self, turn: _Turn[T]) -> None:
-        """Until the event loop has gone round some times and brought nobody else; who is alone does not wait."""
-        rounds, joined = 0, len(turn.entities)
-        while self._crowded and rounds < PATIENCE_ROUNDS:
+        """Until the event loop has gone round some times and brought nobody else."""
+        rounds, joined = 0, 0
+        while rounds < PATIENCE_ROUNDS:
             await asyncio.sleep(0)
             rounds = rounds + 1 if joined == len(turn.entities) else 0
             joined = len(turn.entities)

@@ -66,7 +66,7 @@ async def filled_again(redis_client, world):
     await redis_client.flushall()
     other = await filled(redis_client)
     other.history.rows = world.history.rows
-    other.store.writer._visible_us = dict(world.store.writer._visible_us)
+    other.store.writer._positions = dict(world.store.writer._positions)
     return other
 
 
