@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
 from millrace.bus.topics import data_topic
 
 from bench import online_client
@@ -34,7 +35,10 @@ OURS = "ours"
 
 def jobs() -> list[Benchmark]:
     """`stream`."""
-    options = {"events": 300_000, "repetitions": 3, "faust_table_events": 20_000, "faust_agent_events": 60_000}
+    options = {
+        "events": 300_000, "repetitions": 3, "processes": 2, "partitions": 4,
+        "faust_table_events": 20_000, "faust_agent_events": 60_000,
+    }  # fmt: skip
     return [Benchmark("stream", "events into windows, beside Quix Streams and Faust", run, options)]
 
 
@@ -93,7 +97,8 @@ class Taken:
 
 async def _run(bench: Bench) -> list[Section]:
     taken = Taken()
-    async with running(bench.work / "home", ("registry", "feature_store"), bench.say) as world:
+    processes = {"feature_store": bench.option("processes")}
+    async with running(bench.work / "home", ("registry", "feature_store"), bench.say, processes) as world:
         for repetition in range(bench.option("repetitions")):
             for distribution in DISTRIBUTIONS:
                 project = f"bench-{distribution}-{repetition}"
@@ -112,7 +117,7 @@ async def _run(bench: Bench) -> list[Section]:
 
 async def _ours(world: World, bench: Bench, project: str, distribution: str, seed: int, taken: Taken) -> None:
     text, count = stream_project(project), bench.option("events")
-    await world.make_topics(text)
+    await world.make_topics(text, bench.option("partitions"))
     await append(world, project, SOURCE, KIND, readings(count, distribution, seed), bench.say)
     await beat(world, project, [SOURCE], NOW_US)
     bench.say(f"ours reads {count:,} events")
@@ -149,12 +154,13 @@ async def _drained(world: World, project: str, count: int) -> Drained:
     deadline = time.perf_counter() + DRAIN_DEADLINE_S
     started = online = history = 0.0
     table, asked_table, rows = "", 0.0, 0
-    async with world.history() as clickhouse:
+    async with world.history() as clickhouse, world.channel("feature_store") as channel:
+        ask = online_client.as_of(channel)
         while not (online and history):
             now = time.perf_counter()
             if now > deadline:
                 raise BenchError(f"{project} was not drained within {DRAIN_DEADLINE_S:.0f} s")
-            watermark_us = (await world.status("feature_store")).watermarks_us.get(project, 0)
+            watermark_us = await _online_us(ask, project)
             if now - asked_table > COUNT_EVERY_S:
                 asked_table = now
                 table = table or await world.history_table(project, SOURCE)
@@ -165,6 +171,17 @@ async def _drained(world: World, project: str, count: int) -> Drained:
             history = history or (time.perf_counter() if rows >= count else 0.0)
             await asyncio.sleep(POLL_S)
     return Drained(online - started, history - started)
+
+
+async def _online_us(ask: Any, project: str) -> int:
+    """The time up to which all partitions can be read; 0 before the room knows of the project."""
+    try:
+        found = await ask(online_client.request(project, [key_name(0)]), timeout=30)
+    except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.NOT_FOUND:
+            return 0
+        raise
+    return int(min(found.values()))
 
 
 async def _check(world: World, project: str, count: int) -> None:

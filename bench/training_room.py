@@ -28,6 +28,7 @@ from services.feature_store.adapters.history_clickhouse import ClickHouseHistory
 from services.feature_store.adapters.spool_files import FileSpools
 from services.feature_store.adapters.timeline_shelf import ProcessShelf
 from services.feature_store.bootstrap import MIGRATIONS, FeatureStore, Neighbours
+from services.feature_store.domain.values import Position
 from services.feature_store.handlers.feeds import ProjectFeed
 from services.feature_store.ports import history_schema
 from services.feature_store.settings import Settings
@@ -97,7 +98,7 @@ async def _fill(
             for begin in range(0, rows.num_rows, INSERT_ROWS):
                 await history.insert(own.table, rows.slice(begin, INSERT_ROWS))
         for partition in range(own.partitions):
-            store.writer.reached(own.table, partition, FOREVER_US)
+            store.writer.reached(own.table, partition, Position(0, FOREVER_US))
 
 
 def history_rows(events: pa.Table, fields: Any) -> pa.Table:

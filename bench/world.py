@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +69,12 @@ class World:
         await until(runs_everywhere, APPLY_DEADLINE_S, f"{reply.project} runs in {', '.join(followers)}")
         return str(reply.project)
 
-    async def make_topics(self, text: str) -> None:
+    async def make_topics(self, text: str, partitions: int) -> None:
         """The topics that the project brings, before any room knows it."""
         project = load_text(text)
+        specs = load_topics().for_project(project.name, [s.name for s in project.sources])
         async with self.bus() as bus:
-            await bus.ensure_topics(load_topics().for_project(project.name, [s.name for s in project.sources]))
+            await bus.ensure_topics([replace(spec, partitions=partitions) for spec in specs])
 
     async def status(self, room: str) -> common_pb2.RoomStatus:
         """What a room says of itself now."""
@@ -110,9 +113,11 @@ class World:
         return str(rows[0]["name"]) if rows else ""
 
     def cpu_s(self) -> dict[str, float]:
-        """Processor seconds so far of each part and room, its children included."""
-        names = [*PARTS, *self.platform.rooms]
-        return {name: cpu_of(self.platform.supervisor.pid(name)) for name in names}
+        """Processor seconds so far of each part and room, all its processes and their children included."""
+        found: dict[str, float] = defaultdict(float)
+        for name in (*PARTS, *self.platform.processes):
+            found[name.partition("-")[0]] += cpu_of(self.platform.supervisor.pid(name))
+        return dict(found)
 
     def reading_cpu_s(self) -> float:
         """Processor seconds of those that answer online reads."""
@@ -121,9 +126,11 @@ class World:
 
 
 @asynccontextmanager
-async def running(home: Path, rooms: Sequence[str], say: Callable[[str], None]) -> AsyncIterator[World]:
+async def running(
+    home: Path, rooms: Sequence[str], say: Callable[[str], None], processes: Mapping[str, int] | None = None
+) -> AsyncIterator[World]:
     """A world with these rooms, ready. Raises StackError when a part or room does not start."""
-    platform = Platform(home, rooms=rooms, restart=False)
+    platform = Platform(home, rooms=rooms, processes=processes, restart=False)
     say(f"starting Kafka, Valkey, ClickHouse's engine and {', '.join(rooms)}")
     await asyncio.to_thread(platform.start)
     try:

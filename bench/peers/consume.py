@@ -20,10 +20,10 @@ async def by_aiokafka(asked: Any, *, typed: bool) -> tuple[int, float, float]:
     from aiokafka import AIOKafkaConsumer
 
     class Reading(msgspec.Struct):
-        reading_id: str
-        sensor: str
-        at: int
-        value: float
+        reading_id: str = ""  # a heartbeat has none of them
+        sensor: str = ""
+        at: int = 0
+        value: float = 0.0
 
     decode = msgspec.json.Decoder(Reading).decode
     consumer = AIOKafkaConsumer(

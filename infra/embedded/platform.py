@@ -23,28 +23,45 @@ ROOM_START_DEADLINE_S = 180.0
 """Seven interpreters that import torch, pandas and ONNX Runtime at once on two cores take most of a minute."""
 
 
+SHARED = ("feature_store",)
+"""Rooms of which several processes share the partitions and answer alike; of the others one process runs here."""
+
+
 @dataclass(frozen=True)
 class RoomPorts:
-    """Loopback ports of one room."""
+    """Loopback ports of one process of a room."""
 
     grpc: int
     http: int
 
 
 class Platform:
-    """Stack and rooms under one supervisor and one home. Everything that it starts ends with it, also when killed."""
+    """Stack and rooms under one supervisor and one home. Everything that it starts ends with it, also when killed.
+
+    `processes` says of which room (of SHARED) several run: the second is `<room>-2`, and so on. They gain where a topic
+    has several partitions, or a room many topics.
+    """
 
     def __init__(
         self,
         home: Path,
         *,
         rooms: Sequence[str] = ROOMS,
+        processes: Mapping[str, int] | None = None,
         environment: Mapping[str, str] = os.environ,
         restart: bool = True,
         report: Report | None = None,
     ) -> None:
         self.home = Path(home).resolve()
         self.rooms = tuple(rooms)
+        more = {room: range(2, count + 1) for room, count in (processes or {}).items()}
+        if wrong := [room for room in more if room not in SHARED or room not in self.rooms]:
+            raise StackError(
+                f"{wrong[0]} cannot run in several processes here", f"those that can: {', '.join(SHARED)}", ""
+            )
+        self.processes = tuple(
+            name for room in self.rooms for name in (room, *(f"{room}-{n}" for n in more.get(room, ())))
+        )
         self._environment = environment
         options = {} if report is None else {"report": report}
         self.supervisor = Supervisor(self.home, restart=restart, **options)
@@ -62,7 +79,7 @@ class Platform:
             self.stack.start()
             self._make_topics()
             self._ports = self._choose_ports()
-            self.supervisor.start_group([self._program(room) for room in self.rooms])
+            self.supervisor.start_group([self._program(process) for process in self.processes])
             self._write_run_file("ready")
         except BaseException:
             self.stop()
@@ -70,10 +87,10 @@ class Platform:
 
     def stop(self) -> None:
         """Drains the rooms side by side, then stops the parts; nothing of it runs afterwards."""
-        self.supervisor.stop_group(self.rooms)
+        self.supervisor.stop_group(self.processes)
         self.stack.stop()
-        for room in self.rooms:
-            (self.home / "run" / f"{room}.json").unlink(missing_ok=True)
+        for process in self.processes:
+            (self.home / "run" / f"{process}.json").unlink(missing_ok=True)
         (self.home / "run" / RUN_FILE).unlink(missing_ok=True)
         self.supervisor.close()
 
@@ -85,7 +102,9 @@ class Platform:
     def env(self) -> dict[str, str]:
         """The settings that every room shares: parts, home, the addresses of all rooms."""
         addresses = {
-            f"MILLRACE_{room.upper()}_ADDRESS": f"{LOOPBACK}:{ports.grpc}" for room, ports in self._ports.items()
+            f"MILLRACE_{room.upper()}_ADDRESS": f"{LOOPBACK}:{self._ports[room].grpc}"
+            for room in ROOMS
+            if room in self._ports
         }
         pages = {
             f"MILLRACE_{room.upper()}_HTTP": f"{LOOPBACK}:{self._ports[room].http}"
@@ -107,16 +126,18 @@ class Platform:
                 f"the topics could not be made on {bootstrap}", str(error), "see millrace doctor"
             ) from error
 
-    def _program(self, room: str) -> Program:
-        ports = self._ports[room]
+    def _program(self, process: str) -> Program:
+        ports = self._ports[process]
+        room, _, instance = process.partition("-")
         return Program(
-            name=room,
+            name=process,
             command=(sys.executable, "-m", f"services.{room}"),
             probe=lambda: probe_room(f"http://{LOOPBACK}:{ports.http}"),
             environment={
                 **self.env(),
                 "MILLRACE_GRPC_BIND": f"{LOOPBACK}:{ports.grpc}",
                 "MILLRACE_HTTP_BIND": f"{LOOPBACK}:{ports.http}",
+                "MILLRACE_INSTANCE": instance,
                 "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "libs")]),
                 "PYTHONUNBUFFERED": "1",
             },
@@ -129,13 +150,14 @@ class Platform:
         """Of all rooms, also those not started here; last time's where they are free, so that bookmarks stay good."""
         file = self.home / "ports.json"
         last = read_json(file) or {}
-        spare = iter(free_ports(2 * len(ROOMS)))
+        processes = list(dict.fromkeys((*ROOMS, *self.processes)))
+        spare = iter(free_ports(2 * len(processes)))
         chosen: dict[str, int] = {}
-        for name in (f"{room}.{door}" for room in ROOMS for door in ("grpc", "http")):
+        for name in (f"{process}.{door}" for process in processes for door in ("grpc", "http")):
             fallback, port = next(spare), int(last.get(name, 0))
             chosen[name] = port if port and is_free(port) else fallback
         write_json(file, {**last, **chosen})
-        return {room: RoomPorts(chosen[f"{room}.grpc"], chosen[f"{room}.http"]) for room in ROOMS}
+        return {name: RoomPorts(chosen[f"{name}.grpc"], chosen[f"{name}.http"]) for name in processes}
 
     def _write_run_file(self, state: str) -> None:
         pid = os.getpid()

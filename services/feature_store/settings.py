@@ -11,10 +11,10 @@ class Settings(RoomSettings):
     """`MILLRACE_FEATURE_STORE_<NAME>`; the rest is every room's."""
 
     batch_records: int = knob(
-        1_000,
+        4_000,
         ROOM,
         "batch_records",
-        "Most records of one poll: bounds memory and what one compare-and-set carries.",
+        "Most records of one poll, reached where many wait: the more, the fewer rows are written per event.",
         ge=1,
     )
     flush_rows: int = knob(

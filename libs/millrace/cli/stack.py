@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -19,6 +20,10 @@ def up(
         bool, typer.Option("--detach", "-d", help="Return when all is ready and leave it running.")
     ] = False,
     room: Annotated[list[str] | None, typer.Option("--room", help="Start only this room (may be repeated).")] = None,
+    processes: Annotated[
+        list[str] | None,
+        typer.Option("--processes", metavar="ROOM=N", help="Run a room in N processes that share its work."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Start Kafka, Valkey, ClickHouse and the seven rooms; show them live until Ctrl-C, which drains and stops all.
@@ -30,6 +35,8 @@ def up(
       millrace up
 
       millrace up --detach --home .millrace/demo
+
+      millrace up --processes feature_store=2
 
       millrace up --detach --json | jq -r .console
     """
@@ -44,13 +51,23 @@ def up(
     if as_json and not detach:
         raise CliError("--json says what was started and returns: give --detach with it")
     if not detach:
-        running.foreground(home, rooms)
+        running.foreground(home, rooms, _counts(processes or []))
         return
-    pid = running.detached(home, rooms)
+    pid = running.detached(home, rooms, _counts(processes or []))
     if as_json:
         emit_json(running.facts(home, pid))
     else:
         typer.echo(f"ready in {home.resolve()} (process {pid}); `millrace status`, `millrace down`")
+
+
+def _counts(asked: Sequence[str]) -> dict[str, int]:
+    counts = {}
+    for text in asked:
+        room, equals, number = text.partition("=")
+        if not equals or not number.isdigit() or int(number) < 1:
+            raise CliError(f"--processes {text}: give a room and a number, as in feature_store=2")
+        counts[room] = int(number)
+    return counts
 
 
 @app.command()

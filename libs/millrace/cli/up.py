@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +29,11 @@ STOP_GRACE_S = 90.0
 REFRESH_S = 1.0
 
 
-def foreground(home: Path, rooms: Sequence[str]) -> None:
+def foreground(home: Path, rooms: Sequence[str], processes: Mapping[str, int]) -> None:
     """Starts all, shows all, and stops all at Ctrl-C or SIGTERM (a second one kills)."""
     platform_type = _platform_type()
     asked = _Asked()
-    platform = platform_type(home, rooms=rooms, report=_report)
+    platform = platform_type(home, rooms=rooms, processes=processes, report=_report)
     asked.second = platform.abandon
     starter = _Starter(platform, asked.event)
     starter.start()
@@ -51,7 +51,7 @@ def foreground(home: Path, rooms: Sequence[str]) -> None:
         raise starter.error
 
 
-def detached(home: Path, rooms: Sequence[str]) -> int:
+def detached(home: Path, rooms: Sequence[str], processes: Mapping[str, int]) -> int:
     """Starts a process of its own that runs `up`, and returns its pid when it says that all is ready."""
     _platform_type()
     home = home.resolve()
@@ -62,6 +62,7 @@ def detached(home: Path, rooms: Sequence[str]) -> int:
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "millrace.cli", "up", "--home", str(home)]
     command += [part for room in rooms for part in ("--room", room)]
+    command += [part for room, count in processes.items() for part in ("--processes", f"{room}={count}")]
     process = None
     try:
         with log.open("wb") as output, _ctrl_c_afterwards():

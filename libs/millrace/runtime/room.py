@@ -72,7 +72,8 @@ class RoomProcess:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.request_stop)
         doors = (GrpcListener(self.settings, self._authenticator, self.status), HttpListener(self.settings))
-        run_file = self.settings.home / "run" / f"{self.name}.json"
+        name = f"{self.name}-{self.settings.instance}" if self.settings.instance else self.name
+        run_file = self.settings.home / "run" / f"{name}.json"
         try:
             if await self._start_up():
                 await self._serve(*doors, run_file)

@@ -41,6 +41,9 @@ class RoomSettings(BaseSettings):
     home: Path = Field(
         Path(".millrace"), description="Folder of everything kept on disk; a room writes below home/<room>."
     )
+    instance: str = Field(
+        "", description="Name of this process where a room runs in several: its run file is `<room>-<instance>.json`."
+    )
     sql_url: str = Field("", description="SQLAlchemy address; empty: an SQLite file in the room's folder.")
     objects_url: str = Field("", description="Object store; empty: the folder home/objects/<room>.")
     grpc_bind: str = Field("127.0.0.1:0", description="gRPC listener, host:port; port 0 picks a free one.")

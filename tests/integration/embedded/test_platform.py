@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,33 @@ def test_up_detached_status_crash_and_down(home: Path) -> None:
     assert json.loads(down.stdout) == {"home": str(home), "stopped": True, "pid": said["pid"], "killed": False}
     assert running(home) == []
     assert [path.name for path in (home / "run").iterdir()] == ["lock"]
+
+
+def test_a_room_in_two_processes(home: Path) -> None:
+    rooms = ("--room", "feature_store", "--room", "labeling")
+    up = millrace("up", "--detach", "--json", *rooms, "--processes", "feature_store=2", home=home)
+    assert up.returncode == 0, up.stderr
+    assert {s["name"] for s in json.loads(up.stdout)["services"] if s["healthy"]} == {
+        *PARTS,
+        "labeling",
+        "feature_store",
+    }
+    first, second = (
+        json.loads((home / "run" / f"{name}.json").read_text()) for name in ("feature_store", "feature_store-2")
+    )
+    assert first["pid"] != second["pid"]
+    assert first["grpc"] != second["grpc"]
+    with urllib.request.urlopen(f"http://{second['http']}/readyz", timeout=10) as ready:
+        assert json.loads(ready.read())["ready"]
+    assert millrace("down", home=home).returncode == 0
+    assert running(home) == []
+    for asked, reason in (
+        ("registry=2", "registry cannot run in several"),
+        ("feature_store", "give a room and a number"),
+    ):
+        refused = millrace("up", "--detach", "--processes", asked, home=home)
+        assert refused.returncode == 1
+        assert reason in refused.stderr
 
 
 def test_ctrl_c_in_the_foreground_leaves_nothing_and_a_killed_one_leaves_nothing_either(home: Path) -> None:

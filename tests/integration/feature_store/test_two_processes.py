@@ -31,6 +31,7 @@ pytestmark = pytest.mark.stack
 LAG = re.compile(
     r'millrace_consumer_lag_records\{group="feature_store.history",partition="(\d+)",room="feature_store",topic="([^"]*)"'
 )
+SHORT_SESSION = {"MILLRACE_KAFKA_SESSION_TIMEOUT_MS": "6000"}
 ENTITIES = [f"o{step * 1000 + i}" for step in (1, 3, 6) for i in range(0, 12, 3)]
 
 
@@ -42,7 +43,7 @@ async def rooms(stack, tmp_path):
             home = tmp_path / name
             home.mkdir()
             objects = {"MILLRACE_OBJECTS_URL": (tmp_path / "objects").as_uri()}
-            env = os.environ | stack.env(home) | objects | {"MILLRACE_LABELING_ADDRESS": address}
+            env = os.environ | stack.env(home) | objects | SHORT_SESSION | {"MILLRACE_LABELING_ADDRESS": address}
             pair.append(Process(env, home))
             await pair[-1].start()
         yield pair, labeling
