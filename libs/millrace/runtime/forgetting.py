@@ -52,8 +52,13 @@ class ForgetBook(TopicBook):
         self._replica = replica or room
         self._waiting: dict[str, None] = {}
         self._woken = asyncio.Event()
+        self._troubles: dict[str, str] = {}
         self.forgotten = Forgotten()
-        self.problem = ""
+
+    @property
+    def problem(self) -> str:
+        """Why a request could not be obeyed yet; "" when none waits for its next try."""
+        return next(iter(self._troubles.values()), "")
 
     @property
     def busy(self) -> int:
@@ -97,7 +102,7 @@ class ForgetBook(TopicBook):
         return begin
 
     async def obey_all(self) -> None:
-        """Obeys what is asked until cancelled."""
+        """Obeys what is asked until cancelled. What cannot be obeyed yet does not hold up the others."""
         from millrace.bus.backoff import Backoff
 
         backoff = Backoff()
@@ -110,13 +115,17 @@ class ForgetBook(TopicBook):
             try:
                 if request is not None:
                     await self._obey_one(request)
-                self.problem = ""
-                backoff.reset()
             except Exception as error:
-                self.problem = f"{request_id}: {type(error).__name__}: {error}"
-                log.warning("forgetting waits: %s", self.problem, exc_info=True)
-                await backoff.wait()
+                self._troubles[request_id] = f"{request_id}: {type(error).__name__}: {error}"
+                log.warning("forgetting waits: %s", self._troubles[request_id], exc_info=True)
+                if request_id in self._waiting:
+                    del self._waiting[request_id]
+                    self._waiting[request_id] = None  # behind the others
+                if self._troubles.keys() >= self._waiting.keys():
+                    await backoff.wait()
                 continue
+            self._troubles.pop(request_id, None)
+            backoff.reset()
             if self.forgotten.get(request_id) is request:  # else it has moved on, and is obeyed again
                 self._waiting.pop(request_id, None)
 
@@ -140,6 +149,7 @@ class ForgetBook(TopicBook):
         if not record.data:
             self.forgotten.drop(request_id)
             self._waiting.pop(request_id, None)
+            self._troubles.pop(request_id, None)
             return
         request = forgetting_pb2.Forget.FromString(record.data)
         known = self.forgotten.get(request.id)
