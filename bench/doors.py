@@ -37,11 +37,13 @@ from millrace.wire.common.v1 import common_pb2, common_pb2_grpc
 from millrace.wire.registry.v1.events_pb2 import DefinitionPublished
 
 from bench.contracts import SOURCE
+from bench.echo import echoing
 from infra.embedded.platform import Platform
 
 NAME = "load"
 HOUR_US = 3_600_000_000
 KNOWN_WITHIN_S = 30.0
+ECHO, ECHO_BYTES = "accepted", 40  # about what a reply of one event has
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Doors:
 
     grpc: str
     http: str
+    echo: str
     processes: dict[str, psutil.Process]
 
     def cpu_s(self) -> dict[str, float]:
@@ -81,12 +84,13 @@ async def open_doors() -> AsyncIterator[Doors]:
         platform = Platform(Path(folder), rooms=("ingestion",), restart=False)
         await asyncio.to_thread(platform.start)
         try:
-            yield await _with_project(platform)
+            async with echoing(Path(folder) / "echo", {ECHO: b"." * ECHO_BYTES}) as (echo, address):
+                yield await _with_project(platform, address, echo.pid)
         finally:
             await asyncio.to_thread(platform.stop)
 
 
-async def _with_project(platform: Platform) -> Doors:
+async def _with_project(platform: Platform, echo: str, echo_pid: int) -> Doors:
     room = Addresses.discover(platform.home).rooms["ingestion"]
     await _publish_definition(platform.stack.addresses.kafka)
     async with open_channel(room.grpc) as channel, asyncio.timeout(KNOWN_WITHIN_S):
@@ -97,8 +101,9 @@ async def _with_project(platform: Platform) -> Doors:
         "client": os.getpid(),
         "room": platform.supervisor.pid("ingestion"),
         "broker": platform.supervisor.pid("kafka"),
+        "echo": echo_pid,
     }
-    return Doors(room.grpc, f"http://{room.http}", {name: psutil.Process(pid) for name, pid in pids.items()})
+    return Doors(room.grpc, f"http://{room.http}", echo, {name: psutil.Process(pid) for name, pid in pids.items()})
 
 
 async def _is_known(stub: Any) -> bool:

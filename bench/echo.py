@@ -7,10 +7,36 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
+
+DEADLINE_S = 30.0
+
+
+@asynccontextmanager
+async def echoing(folder: Path, replies: Mapping[str, bytes]) -> AsyncIterator[tuple[Process, str]]:
+    """The server in a process of its own for a block, with its address; `folder` is made."""
+    await asyncio.to_thread(_write, folder, replies)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.echo", str(folder), stdin=PIPE, stdout=PIPE
+    )
+    assert process.stdout is not None
+    try:
+        yield process, f"127.0.0.1:{int(await asyncio.wait_for(process.stdout.readline(), DEADLINE_S))}"
+    finally:
+        process.kill()
+        await process.wait()
+
+
+def _write(folder: Path, replies: Mapping[str, bytes]) -> None:
+    folder.mkdir(parents=True)
+    for case, reply in replies.items():
+        (folder / case).write_bytes(reply)
 
 
 async def serve(replies: dict[str, bytes]) -> None:

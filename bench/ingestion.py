@@ -11,8 +11,11 @@ import gc
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Any
 
+import grpc
 import httpx
 import numpy as np
 from millrace.client.producer import Producer, producers
@@ -21,7 +24,7 @@ from millrace.wire.ingestion.v1 import service_pb2
 from bench.benchmark import Bench, Benchmark, Column, Row, Runs, Section, Target
 from bench.contracts import KINDS
 from bench.contracts import SOURCE as CONTRACT
-from bench.doors import NAME, Doors, open_doors, spending
+from bench.doors import ECHO, ECHO_BYTES, NAME, Doors, open_doors, spending
 
 REPETITIONS = 5
 BULK_EVENTS = 60_000
@@ -123,6 +126,28 @@ async def unary_grpc(doors: Doors, seed: int) -> Run:
     return _timed(UNARY_EVENTS, spent.wall_s, spent.cpu_s, took_s)
 
 
+async def bare_echo(doors: Doors, seed: int) -> Run:
+    """The same bytes as often, to a server of the same library that does nothing: what single calls cost anyway."""
+    events = iter(list(rows(UNARY_EVENTS, seed)))
+    took_s: list[float] = []
+
+    async def call(echo: Callable[[bytes], Awaitable[bytes]]) -> None:
+        for event in events:
+            began = time.perf_counter()
+            _require(len(await echo(event)), ECHO_BYTES)
+            took_s.append(time.perf_counter() - began)
+
+    async with AsyncExitStack() as stack:
+        # Without an option of its own a channel to the same address is the same connection.
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        own = [grpc.aio.insecure_channel(doors.echo, options=options) for _ in range(UNARY_CONNECTIONS)]
+        channels = [await stack.enter_async_context(channel) for channel in own]
+        echoes: list[Any] = [channel.unary_unary(f"/bench.Echo/{ECHO}", None, None) for channel in channels]
+        with spending(doors) as spent:
+            await asyncio.gather(*(call(echo) for echo in echoes for _ in range(UNARY_AT_ONCE)))
+    return _timed(UNARY_EVENTS, spent.wall_s, spent.cpu_s, took_s)
+
+
 async def half_load(doors: Doors, seed: int) -> Run:
     """Calls begin when their time has come, whatever became of those before; latency counts from that time."""
     count = int(HALF_LOAD_PER_S * HALF_LOAD_S)
@@ -151,6 +176,7 @@ LOADS = (
     Load("bulk, HTTP NDJSON", 20_000, 0, bulk_http),
     Load("single events, gRPC", 2_500, 0, unary_grpc),
     Load("single events, half load", 0, 10, half_load),
+    Load("bare echo, single calls", 0, 0, bare_echo),
 )
 
 
@@ -189,7 +215,7 @@ def section(loaded: Sequence[Loaded]) -> Section:
             "cpu µs / event": tuple(run.cpu_us for run in runs),
             "by 2 cores / s": tuple(2e6 / run.cpu_us for run in runs),
         }
-        for process in ("client", "room", "broker"):
+        for process in ("client", "room", "broker", "echo"):
             columns[f"{process} µs"] = tuple(1e6 * run.cpu_s[process] / run.events for run in runs)
         if runs[0].p50_ms:
             columns["p50 ms"] = tuple(run.p50_ms for run in runs)

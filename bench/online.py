@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,6 +15,7 @@ import grpc
 
 from bench import online_client
 from bench.benchmark import Bench, BenchError, Benchmark, Column, Row, Runs, Section, Target, ratios
+from bench.echo import echoing
 from bench.latency import Call, at_once, in_turn, percentile_ms
 from bench.loading import Stamped, append, beat
 from bench.peers.program import Program, started
@@ -201,30 +201,18 @@ async def _checked_replies(
 @asynccontextmanager
 async def _echo(bench: Bench, replies: dict[tuple[str, str], bytes]) -> AsyncIterator[Callable[[str], Way]]:
     """The echo of each way, answered by a process of its own."""
-    folder = bench.work / "replies"
-    folder.mkdir()
-    for (way, case), reply in replies.items():
-        (folder / f"{way}-{case}").write_bytes(reply)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.echo", str(folder), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdout is not None
-    try:
-        port = int(await asyncio.wait_for(process.stdout.readline(), ECHO_DEADLINE_S))
-        async with AsyncExitStack() as stack:
-            own = [_channel(f"127.0.0.1:{port}", number) for number in range(CHANNELS)]
-            channels = [await stack.enter_async_context(channel) for channel in own]
+    cases = {f"{way}-{case}": reply for (way, case), reply in replies.items()}
+    async with echoing(bench.work / "replies", cases) as (process, address), AsyncExitStack() as stack:
+        own = [_channel(address, number) for number in range(CHANNELS)]
+        channels = [await stack.enter_async_context(channel) for channel in own]
 
-            def echo_of(way: str) -> Way:
-                def calls(case: str) -> list[Call]:
-                    return [channel.unary_unary(f"/bench.Echo/{way}-{case}", None, None) for channel in channels]
+        def echo_of(way: str) -> Way:
+            def calls(case: str) -> list[Call]:
+                return [channel.unary_unary(f"/bench.Echo/{way}-{case}", None, None) for channel in channels]
 
-                return Way(f"echo of {way}", calls, lambda: cpu_of(process.pid))
+            return Way(f"echo of {way}", calls, lambda: cpu_of(process.pid))
 
-            yield echo_of
-    finally:
-        process.kill()
-        await process.wait()
+        yield echo_of
 
 
 # -- Feast

@@ -47,7 +47,13 @@ class LatestLayout:
         self._others = [place for place, is_number in enumerate(numeric) if not is_number]
         self._floats = f"<{len(self._numbers)}d"
         self._end = _HEADER.size + struct.calcsize(self._floats)
+        # What a row begins with, for many rows at once; `kind` is version, kind and layout code, compared as one.
+        self._dtype = np.dtype(
+            [("kind", "<u8"), ("event_us", "<i8"), ("seq", "<i8"), ("numbers", "<f8", (len(self._numbers),))]
+        )
         self.code = zlib.crc32(",".join(f"{c}:{n:d}" for c, n in zip(columns, numeric, strict=True)).encode())
+        head = _HEADER.pack(ROW_VERSION, KIND_LATEST, 0, self.code, 0, 0)
+        self._kind = int.from_bytes(head[:8], "little")
 
     def pack(self, latest: Latest) -> bytes:
         """One packed row."""
@@ -74,21 +80,31 @@ class LatestLayout:
         Returns [columns, entities], float64 with NaN for null where all columns are numbers, else objects with None;
         and int64[entities]: the event time, or NEVER_US. Raises RowError.
         """
+        pairs = [(place, row) for place, parts in enumerate(rows) for row in parts if row is not None]
+        places = np.array([place for place, _ in pairs], dtype=np.int64)
+        found = [row for _, row in pairs]
+        heads = self._heads(found)
+        if len(places) > 1 and (places[1:] == places[:-1]).any():  # several partitions know the entity
+            order = np.lexsort((heads["seq"], heads["event_us"], places))
+            newest_of_each = order[np.append(places[order][1:] != places[order][:-1], True)]
+            places, heads = places[newest_of_each], heads[newest_of_each]
+            found = [found[i] for i in newest_of_each.tolist()]
         newest = np.full(len(rows), NEVER_US, dtype=np.int64)
-        found: list[bytes] = []
-        places: list[int] = []
-        for place, parts in enumerate(rows):
-            mine = [(self.order(row), row) for row in parts if row is not None]
-            if mine:
-                (event_us, _), row = mine[0] if len(mine) == 1 else max(mine, key=lambda pair: pair[0])
-                newest[place] = event_us
-                places.append(place)
-                found.append(row)
-        return self._columns(found, places, len(rows)), newest
+        newest[places] = heads["event_us"]
+        return self._columns(found, heads["numbers"].T, places, len(rows)), newest
 
-    def _columns(self, found: list[bytes], places: list[int], size: int) -> np.ndarray:
-        body = b"".join([row[_HEADER.size : self._end] for row in found])
-        numbers = np.frombuffer(body, dtype="<f8").reshape(len(found), len(self._numbers)).T
+    def _heads(self, rows: Sequence[bytes]) -> np.ndarray:
+        """Headers and numbers of all rows. Raises RowError for bytes that this view did not write."""
+        body = b"".join([row[: self._end] for row in rows])
+        if len(body) != len(rows) * self._end:
+            raise RowError("a packed row is cut short")
+        heads = np.frombuffer(body, dtype=self._dtype)
+        if (heads["kind"] != self._kind).any():
+            for row in rows:
+                self.order(row)  # says which and why
+        return heads
+
+    def _columns(self, found: list[bytes], numbers: np.ndarray, places: np.ndarray, size: int) -> np.ndarray:
         if not self._others and len(found) == size:
             return numbers
         if not self._others:
@@ -99,7 +115,7 @@ class LatestLayout:
         for place, values in zip(self._numbers, numbers, strict=True):
             mixed[place, places] = [None if math.isnan(value) else value for value in values.tolist()]
         try:
-            for place, row in zip(places, found, strict=True):
+            for place, row in zip(places.tolist(), found, strict=True):
                 mixed[self._others, place] = json.loads(row[self._end :])
         except ValueError as error:
             raise RowError(f"a packed row cannot be read: {error}") from error
