@@ -86,6 +86,10 @@ class Filler:
             del self._running[feed.project, view.id]
             ready.set()
 
+    def forget(self, project: str, view_id: str) -> None:
+        """A view was dropped: should it come again, it is filled again."""
+        self._tried.discard((project, view_id))
+
     async def close(self) -> None:
         """Stops; what was filled stays, and the next process goes on."""
         running = list(self._running.values())

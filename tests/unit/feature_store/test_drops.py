@@ -107,6 +107,31 @@ async def test_a_view_that_is_declared_again_is_filled_from_the_log(redis_client
     assert again["habits@1.payments_3h"] == [1, 1] and again["habits@2.payments_3h"] == [1, 1]
 
 
+async def test_a_view_that_comes_and_goes_is_filled_from_history_each_time(redis_client, monkeypatch):
+    world = await make(redis_client)
+    both = with_view(shop(), ttl_us=0)
+    await world.learn(both, 2)
+    made = []
+    part = world.history.part
+
+    async def counted(*arguments):
+        made.append(arguments)
+        return await part(*arguments)
+
+    monkeypatch.setattr(world.history, "part", counted)
+    async with running(world):
+        await fed(world)
+        await until(lambda: world.history_has(AT_US), 10)
+        for version in (3, 5):
+            await world.learn(without(both, "habits@1"), version)
+            await drop(world)
+            made.clear()
+            await world.learn(both, version + 1)
+            answer = await world.store.reads.read("shop", ["c1"], ("habits@1.payments_3h",), AT_US, 10.0, by="customer")
+            assert values(answer)["habits@1.payments_3h"] == [1]
+            assert made, "read from the log alone"
+
+
 async def test_what_is_needed_is_not_dropped_and_the_refusal_names_who_needs_it(redis_client):
     world = await make(redis_client)
     with pytest.raises(ViewInUse, match=r"habits@1 is declared by shop \(used by model late-payment\): take it out"):
