@@ -54,7 +54,7 @@ class Platform:
     ) -> None:
         self.home = Path(home).resolve()
         self.rooms = tuple(rooms)
-        more = {room: range(2, count + 1) for room, count in (processes or {}).items()}
+        more = {room: range(2, count + 1) for room, count in (processes or {}).items() if count > 1}
         if wrong := [room for room in more if room not in SHARED or room not in self.rooms]:
             raise StackError(
                 f"{wrong[0]} cannot run in several processes here", f"those that can: {', '.join(SHARED)}", ""

@@ -56,7 +56,7 @@ from services.feature_store.handlers.feeds import FeedBook
 from services.feature_store.handlers.filler import Filler
 from services.feature_store.handlers.forgetting import Forgetting, Stores
 from services.feature_store.handlers.history import FlushLimits, HistoryEvents, HistoryWriter
-from services.feature_store.handlers.marks import Marks
+from services.feature_store.handlers.marks import Marks, Own
 from services.feature_store.handlers.online import OnlineFeatures
 from services.feature_store.handlers.progress import Progress
 from services.feature_store.handlers.reads import OnlineReads
@@ -114,7 +114,8 @@ class FeatureStore:
     """The parts of the room, joined."""
 
     def __init__(self, settings: Settings, neighbours: Neighbours) -> None:
-        self.forgets = ForgetBook(neighbours.bus, ROOM, self._obey, wall_us)
+        replica = f"{ROOM}-{settings.instance}" if settings.instance else ROOM
+        self.forgets = ForgetBook(neighbours.bus, ROOM, self._obey, wall_us, replica)
         self.feeds = FeedBook(neighbours.bus, RecordReader, self.forgets.forgotten)
         self.progress = Progress()
         self.filler = Filler(
@@ -130,9 +131,11 @@ class FeatureStore:
         self.writer = HistoryWriter(neighbours.history, limits)
         self.history = HistoryEvents(neighbours.history, self.feeds, self.writer)
         self.consumers = Consumers(neighbours.bus, self.online, self.history, settings.batch_records)
-        self.marks = Marks(neighbours.marks, self.feeds, self.writer, lambda: self.consumers.history.assignment)
         self._join_consistency(settings, neighbours)
         self.reads = OnlineReads(neighbours.online, self.feeds, self.progress, self.sampler)
+        workers = self.consumers
+        own = Own(lambda: workers.online.assignment, lambda: workers.history.assignment)
+        self.marks = Marks(neighbours.marks, self.feeds, self.writer, own, self.reads.look)
         self.historian = Historian(
             neighbours.history, self.feeds, self.writer, settings.training_wait_s, self.consumers.history.hurry
         )
@@ -213,7 +216,7 @@ class FeatureStore:
 
     def watermarks_us(self) -> dict[str, int]:
         """Per project: what is online. Training sets wait for the history by themselves."""
-        return dict(self.online.visible_us(self.consumers.online.assignment))
+        return self.online.visible_us()
 
 
 def join(room: RoomProcess, store: FeatureStore, definitions: DefinitionBook) -> None:
@@ -221,7 +224,7 @@ def join(room: RoomProcess, store: FeatureStore, definitions: DefinitionBook) ->
     definitions.on_change(store.learn)
     room.add_task("definitions", definitions.run)
     room.add_task("history writer", store.writer.run)
-    room.add_task("history marks", store.marks.run)
+    room.add_task("other processes", store.marks.run)
     room.add_task("forgetting", store.forgets.run)
     room.add_task("obeying", store.forgets.obey_all)
     room.add_task("retention", store.retention.run)
@@ -236,7 +239,7 @@ def join(room: RoomProcess, store: FeatureStore, definitions: DefinitionBook) ->
     status.definitions(definitions.versions)
     status.problem("definitions", lambda: definitions.problem)
     status.problem("history store", lambda: store.writer.problem)
-    status.problem("history marks", lambda: store.marks.problem, degrades_only=True)
+    status.problem("other processes", lambda: store.marks.problem, degrades_only=True)
     status.problem("filling from history", lambda: store.filler.problem, degrades_only=True)
     status.problem("forgetting", lambda: store.forgets.problem, degrades_only=True)
     status.problem("consistency check", lambda: store.checker.problem or store.sampler.problem, degrades_only=True)
@@ -281,19 +284,14 @@ def build(settings: Settings | None = None) -> RoomProcess:
     if not known.labeling_address:
         raise ConfigurationError("MILLRACE_LABELING_ADDRESS is not set: training sets get their labels from labeling")
     plan = read_plan(known.shadow_file)
-    bus: Bus = KafkaBus(
-        known.kafka_bootstrap,
-        f"millrace-{ROOM}",
-        known.kafka_security,
-        session_timeout_ms=known.kafka_session_timeout_ms,
-    )
+    bus: Bus = KafkaBus.of_room(ROOM, known)
     bus = bus if plan is None else ShadowBus(bus, plan)
     redis = connect(known.redis_url)
     database = ROOM if plan is None else f"{ROOM}_shadow_{plan.name}"
     clickhouse = ClickHouse(known.clickhouse_url, database=database)
     labeling = channel(known.labeling_address, known)
     shelf = ProcessShelf(known.training_processes)
-    spools = FileSpools(known.folder(ROOM) / "spools")
+    spools = FileSpools(known.folder(ROOM) / "spools" / (known.instance or "main"))
     objects = open_objects(known.objects_url) if known.objects_url else FolderObjects(known.objects_path(ROOM))
     registry = channel(known.registry_address, known) if known.registry_address else None
     namespace = LIVE if plan is None else prefix_of_shadow(plan.name)

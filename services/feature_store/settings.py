@@ -14,7 +14,7 @@ class Settings(RoomSettings):
         4_000,
         ROOM,
         "batch_records",
-        "Most records of one poll, reached where many wait: the more, the fewer rows are written per event.",
+        "Most records of one poll: bounds memory; the more, the fewer rows are written per event where many wait.",
         ge=1,
     )
     flush_rows: int = knob(

@@ -169,12 +169,7 @@ def build(settings: Settings | None = None) -> RoomProcess:
         max_bytes=known.artifact_max_bytes,
         deadline_s=known.artifact_deadline_s,
     )
-    bus = KafkaBus(
-        known.kafka_bootstrap,
-        client_id=ROOM,
-        security=known.kafka_security,
-        session_timeout_ms=known.kafka_session_timeout_ms,
-    )
+    bus = KafkaBus.of_room(ROOM, known)
     room = assemble(known, Neighbours(bus, GrpcFeatures(channels[0]), artifacts))
 
     async def close_channels() -> None:

@@ -42,12 +42,6 @@ BEAT_S = 1.0
 FORGETTING_S = 5.0  # how long a request whose room was away waits for its next step
 
 
-def _bus(settings: Settings) -> Bus:
-    timeout_ms = settings.kafka_session_timeout_ms
-    name, security = f"millrace-{ROOM}", settings.kafka_security
-    return KafkaBus(settings.kafka_bootstrap, name, security, session_timeout_ms=timeout_ms)
-
-
 def _limits(settings: Settings) -> Limits:
     return Limits(
         recent_ids=settings.recent_ids,
@@ -62,7 +56,7 @@ def _limits(settings: Settings) -> Limits:
 def build(settings: Settings, bus: Bus | None = None) -> RoomProcess:
     """The room, joined; `bus` stands in for Kafka in tests."""
     room = RoomProcess(ROOM, settings)
-    bus = bus or _bus(settings)
+    bus = bus or KafkaBus.of_room(ROOM, settings)
     topics = load_topics()
     database = Database(settings.database_url(ROOM), room=ROOM)
     ledger = SqlLedger(database)

@@ -143,12 +143,7 @@ def build() -> RoomProcess:
     labeling = Labeling(
         settings,
         Neighbours(
-            bus=KafkaBus(
-                settings.kafka_bootstrap,
-                ROOM,
-                settings.kafka_security,
-                session_timeout_ms=settings.kafka_session_timeout_ms,
-            ),
+            bus=KafkaBus.of_room(ROOM, settings),
             database=Database(settings.database_url(ROOM), room=ROOM),
             history=ClickHouseHistory(clickhouse),
         ),

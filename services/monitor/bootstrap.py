@@ -210,12 +210,7 @@ def build() -> RoomProcess:
     settings = Settings()
     room = RoomProcess(ROOM, settings)
     channels = {name: channel(settings.address(name), settings) for name in ROOMS if settings.address(name)}
-    bus = KafkaBus(
-        settings.kafka_bootstrap,
-        client_id=f"millrace-{ROOM}",
-        security=settings.kafka_security,
-        session_timeout_ms=settings.kafka_session_timeout_ms,
-    )
+    bus = KafkaBus.of_room(ROOM, settings)
     parts = join(settings, bus, RegistryBundles(channels.get("registry")), GrpcFleet(channels))
     equip(room, parts)
     return room

@@ -38,9 +38,7 @@ GROUPS = {"registry.release": ("training.runs", "models.commands"), "registry.st
 def build() -> RoomProcess:
     """The room, from the environment's settings."""
     settings = Settings()
-    bus = KafkaBus(
-        settings.kafka_bootstrap, ROOM, settings.kafka_security, session_timeout_ms=settings.kafka_session_timeout_ms
-    )
+    bus = KafkaBus.of_room(ROOM, settings)
     return assemble(settings, bus)
 
 

@@ -42,12 +42,7 @@ def build() -> RoomProcess:
     settings = Settings()
     return assemble(
         settings,
-        KafkaBus(
-            settings.kafka_bootstrap,
-            ROOM,
-            settings.kafka_security,
-            session_timeout_ms=settings.kafka_session_timeout_ms,
-        ),
+        KafkaBus.of_room(ROOM, settings),
     )
 
 

@@ -124,7 +124,7 @@ def _added(
     total = n + more
     off = other_mean - mean
     share = more / np.maximum(total, 1)
-    return total, mean + off * share, m2 + other_m2 + off * off * n * share
+    return total, mean + off * share, m2 + other_m2 + off * share * n * off
 
 
 def _added_in_turn(state: Sequence[float], others: Sequence[Sequence[float]]) -> tuple[float, float, float]:
@@ -133,7 +133,7 @@ def _added_in_turn(state: Sequence[float], others: Sequence[Sequence[float]]) ->
         total = n + more
         off = other_mean - mean
         share = more / max(total, 1)
-        mean, m2 = mean + off * share, m2 + other_m2 + off * off * n * share
+        mean, m2 = mean + off * share, m2 + other_m2 + off * share * n * off
         n = total
     return n, mean, m2
 

@@ -6,17 +6,15 @@ waived. In whole microseconds both halves together say: it is known from `max(vi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from millrace.aggregates.layout import Layout, take
+from millrace.aggregates.ranges import CHUNK_PAIRS, chunks, distinct_pairs, expanded
 from millrace.aggregates.windows import window_start
 from millrace.definitions.model import Aggregate
-
-# (moment, event) pairs worked on at a time; a pair takes about 100 bytes.
-CHUNK_PAIRS = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +94,7 @@ def window_values(
     `chunk_pairs`, except that one moment's window is never cut.
     """
     layout = Layout(aggregates)
-    first, inverse = _distinct_pairs(spine_entity, moment_us)
+    first, inverse = distinct_pairs(spine_entity, moment_us)
     entity, moment = spine_entity[first], moment_us[first]
     timeline = _Timeline(events.entity, events.event_us)
     order = timeline.order
@@ -107,36 +105,8 @@ def window_values(
     for i, window_us in enumerate(windows_us):
         begin = timeline.first_at_or_after(entity, window_start(moment, window_us, hop_us))
         lengths = np.where(entity >= 0, end - begin, 0)
-        for part in _chunks(lengths, chunk_pairs):
-            owner, event = _expanded(begin[part], lengths[part])
+        for part in chunks(lengths, chunk_pairs):
+            owner, event = expanded(begin[part], lengths[part])
             known = known_from[event] <= moment[part][owner]
             result[:, i, part] = layout.reduce(take(state, event[known]), owner[known], len(lengths[part]))
     return result[:, :, inverse]
-
-
-def _distinct_pairs(entity: np.ndarray, moment_us: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(index of one example of each distinct pair, and for each row the place of its pair among them)."""
-    order = np.lexsort((moment_us, entity))
-    new = np.ones(len(order), dtype=bool)
-    new[1:] = (np.diff(entity[order]) != 0) | (np.diff(moment_us[order]) != 0)
-    inverse = np.empty(len(order), dtype=np.int64)
-    inverse[order] = np.cumsum(new) - 1
-    return order[new], inverse
-
-
-def _expanded(begin: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All (owner, position) pairs of the ranges `[begin, begin + length)`."""
-    owner = np.repeat(np.arange(len(lengths)), lengths)
-    first = np.cumsum(lengths) - lengths
-    return owner, begin[owner] + np.arange(len(owner)) - first[owner]
-
-
-def _chunks(lengths: np.ndarray, most: int) -> Iterator[slice]:
-    """Slices of consecutive ranges that hold at most `most` pairs each, or a single longer range."""
-    total = np.cumsum(lengths)
-    start = 0
-    while start < len(lengths):
-        done = total[start - 1] if start else 0
-        stop = max(int(np.searchsorted(total, done + most, side="right")), start + 1)
-        yield slice(start, stop)
-        start = stop

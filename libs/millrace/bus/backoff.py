@@ -24,6 +24,13 @@ class Backoff:
         self._next_s = min(self.cap_s, self._next_s * 2 or self.first_s)
         return self._next_s * (0.5 + random.random() / 2)
 
-    async def wait(self) -> None:
-        """Sleep for the next delay."""
-        await asyncio.sleep(self.next_s())
+    async def wait(self, unless: asyncio.Event | None = None) -> None:
+        """Sleep for the next delay, or until the event."""
+        if unless is None:
+            await asyncio.sleep(self.next_s())
+            return
+        try:
+            async with asyncio.timeout(self.next_s()):
+                await unless.wait()
+        except TimeoutError:
+            return

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
 
 from millrace.bus.drift import FOREVER_MS, TopicState
 from millrace.bus.errors import BusUnavailable
-from millrace.bus.kafka_clients import bounded
+from millrace.bus.kafka_clients import admin_of, bounded
 
 OLDEST_DEADLINE_S = 5.0
 _KEPT = ("cleanup.policy", "retention.ms")
@@ -48,7 +45,7 @@ class Inspection:
 
     async def topics(self) -> dict[str, TopicState]:
         """Every topic with what the table speaks of."""
-        async with self._admin() as admin:
+        async with admin_of(self._client) as admin:
             described = await bounded(admin.describe_topics(), "describing topics")
             counts = {topic["topic"]: len(topic["partitions"]) for topic in described}
             resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in sorted(counts)]
@@ -68,14 +65,14 @@ class Inspection:
 
     async def groups(self) -> list[str]:
         """Names of the consumer groups, sorted."""
-        async with self._admin() as admin:
+        async with admin_of(self._client) as admin:
             found = await bounded(admin.list_consumer_groups(), "listing groups")
         return sorted(name for name, kind in found if kind in ("consumer", ""))
 
     async def lag(self, groups: Sequence[str]) -> list[GroupLag]:
         """Where each group has committed, how much is left and how old the first of it is."""
         committed: dict[tuple[str, TopicPartition], int] = {}
-        async with self._admin() as admin:
+        async with admin_of(self._client) as admin:
             for group in groups:
                 offsets = await bounded(admin.list_consumer_group_offsets(group), f"asking for the offsets of {group}")
                 committed |= {(group, place): at.offset for place, at in offsets.items() if at.offset >= 0}
@@ -105,17 +102,8 @@ class Inspection:
 
     async def remove(self, topics: Sequence[str]) -> None:
         """Delete topics."""
-        async with self._admin() as admin:
+        async with admin_of(self._client) as admin:
             await bounded(admin.delete_topics(list(topics)), "deleting topics")
-
-    @asynccontextmanager
-    async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
-        admin = AIOKafkaAdminClient(**self._client)
-        try:
-            await bounded(admin.start(), "connecting")
-            yield admin
-        finally:
-            await asyncio.shield(admin.close())
 
 
 async def _timestamps(

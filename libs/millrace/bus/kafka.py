@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -17,10 +16,21 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 from millrace.bus.batches import send_packed
 from millrace.bus.errors import BusUnavailable, UnknownTopic
 from millrace.bus.events import MAX_MESSAGE_BYTES, Message
-from millrace.bus.kafka_clients import SESSION_TIMEOUT_MS, Ends, KafkaReader, KafkaSubscription, bounded, close_client
+from millrace.bus.kafka_clients import (
+    SESSION_TIMEOUT_MS,
+    Ends,
+    KafkaReader,
+    KafkaSubscription,
+    admin_of,
+    bounded,
+    close_client,
+)
 from millrace.bus.ports import TopicSpec
 from millrace.bus.security import client_security
 from millrace.bus.topics import segment_hours
+
+if TYPE_CHECKING:
+    from millrace.runtime.settings import RoomSettings
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +63,16 @@ class KafkaBus:
         self._connecting = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
 
+    @classmethod
+    def of_room(cls, room: str, settings: RoomSettings) -> KafkaBus:
+        """A room's client, by its settings."""
+        return cls(
+            settings.kafka_bootstrap,
+            f"millrace-{room}",
+            settings.kafka_security,
+            session_timeout_ms=settings.kafka_session_timeout_ms,
+        )
+
     async def start(self) -> None:
         """Nothing to wait for: connections are made at first use."""
 
@@ -82,7 +102,7 @@ class KafkaBus:
         """As `Bus.ensure_topics`."""
         if not topics:
             return
-        async with self._admin() as admin:
+        async with admin_of(self._settings) as admin:
             present = set(await bounded(admin.list_topics(), "listing topics"))
             missing = [spec for spec in topics if spec.name not in present]
             if missing:
@@ -94,7 +114,7 @@ class KafkaBus:
         """As `Bus.retain`."""
         wanted = {spec.name: topic_settings(spec) for spec in topics if not spec.compact}
         resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in wanted]
-        async with self._admin() as admin:
+        async with admin_of(self._settings) as admin:
             replies = await bounded(admin.describe_configs(resources), "describing topics")
             found = {
                 resource["resource_name"]: {e["config_names"]: e["config_value"] for e in resource["config_entries"]}
@@ -121,7 +141,7 @@ class KafkaBus:
 
     async def _partitions(self, topics: Sequence[str]) -> dict[str, list[int]]:
         """Partition numbers of each topic, as the brokers know them now."""
-        async with self._admin() as admin:
+        async with admin_of(self._settings) as admin:
             described = await bounded(admin.describe_topics(list(topics)), "describing topics")
         known = {topic["topic"]: topic for topic in described}
         for name in topics:
@@ -166,15 +186,6 @@ class KafkaBus:
         await close_client(producer.stop(), producer.client, "closing the producer")
         if producer._sender.sender_task is not None and not producer._sender.sender_task.done():
             producer._sender.sender_task.cancel()
-
-    @asynccontextmanager
-    async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
-        admin = AIOKafkaAdminClient(**self._settings)
-        try:
-            await bounded(admin.start(), "connecting")
-            yield admin
-        finally:
-            await asyncio.shield(admin.close())
 
     async def _wait_usable(self, admin: AIOKafkaAdminClient, names: set[str]) -> None:
         """Until every partition has a leader; a fresh topic takes a moment to reach the brokers' metadata."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     CommitFailedError,
@@ -72,6 +73,17 @@ async def bounded(call: Awaitable[T], what: str, timeout_s: float = CALL_TIMEOUT
     with broker_errors(what):
         async with asyncio.timeout(timeout_s):
             return await call
+
+
+@asynccontextmanager
+async def admin_of(client: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An administrator's connection for a block; `client` are a Kafka client's settings. Raises BusUnavailable."""
+    admin = AIOKafkaAdminClient(**client)
+    try:
+        await bounded(admin.start(), "connecting")
+        yield admin
+    finally:
+        await asyncio.shield(admin.close())
 
 
 async def close_client(stop: Awaitable[None], client: AIOKafkaClient, what: str) -> None:

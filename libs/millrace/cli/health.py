@@ -66,7 +66,7 @@ class Health:
 
 def look(home: Path, sample_s: float = 0.0) -> Health:
     """Asks all at once; twice, `sample_s` apart, when a rate is wanted."""
-    names = (*places.PARTS, *places.ROOMS)
+    names = (*places.PARTS, *places.processes(home))
     with ThreadPoolExecutor(max_workers=len(names)) as pool:
         first = list(pool.map(lambda name: _look_at(home, name), names))
         if sample_s <= 0:

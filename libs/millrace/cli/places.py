@@ -42,6 +42,14 @@ def room(home: Path, name: str) -> Place:
     )
 
 
+def processes(home: Path) -> list[str]:
+    """The rooms, and after each the further processes of it that serve here: `<room>-2` and so on."""
+    from millrace.client.addresses import Addresses
+
+    more = [name for name in Addresses.discover(home).rooms if name.rpartition("-")[0] in ROOMS]
+    return [name for room in ROOMS for name in (room, *(one for one in more if one.rpartition("-")[0] == room))]
+
+
 def part(home: Path, name: str) -> tuple[str, int]:
     """(address, pid) of Kafka, Valkey or ClickHouse; ("", 0) when it is nowhere."""
     row = _read(home / "run" / f"{name}.json")

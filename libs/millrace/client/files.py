@@ -5,27 +5,24 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
 import msgspec
 
 from millrace.client.errors import BadEventFile
+from millrace.definitions.cells import cell_value, plain_value
 
 STDIN = "-"
 FORMATS = ("ndjson", "csv", "parquet")
 MAX_ROW_BYTES = 1024 * 1024  # sent of a longer row, which is refused either way: an event takes half of it
 PARQUET_ROWS = 5_000  # decoded at once
 _SUFFIXES = {".ndjson": "ndjson", ".jsonl": "ndjson", ".json": "ndjson", ".csv": "csv", ".parquet": "parquet"}
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -139,31 +136,3 @@ class EventFile:
                 self._share = number / max(1, parquet.metadata.num_rows)
         except pyarrow.ArrowException as error:
             raise BadEventFile(f"{self.name}: after row {number}: not a readable Parquet file: {error}") from error
-
-
-def cell_value(text: str, kind: str) -> Any:
-    """A CSV cell by its declared type; empty is null. What does not fit stays text: the contract then says so."""
-    if text == "":
-        return None
-    try:
-        if kind in ("number", "integer") and "_" not in text:
-            number = int(text) if kind == "integer" else float(text)
-            return number if math.isfinite(number) else text
-    except (ValueError, OverflowError):
-        return text
-    if kind == "boolean" and text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    return int(text) if kind == "timestamp" and text.lstrip("-").isdecimal() else text
-
-
-def plain_value(value: Any) -> Any:
-    """A Parquet cell as JSON has it: times become integer microseconds (UTC where no zone is named). NaN and infinities
-    become text, so that the contract refuses them: as null they would pass."""
-    if isinstance(value, datetime):
-        aware = value if value.tzinfo else value.replace(tzinfo=UTC)
-        return (aware - _EPOCH) // timedelta(microseconds=1)
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        value = float(value)
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from millrace.definitions.keys import entity_key
 from millrace.definitions.model import FieldType, Project
 from millrace.expressions import parse
 
@@ -75,7 +76,7 @@ class Moments:
             if isinstance(row.get(name), str):
                 row[name] = _time_us(row[name])
         moment = self._moment.evaluate(row)
-        return _key_text(row.get(self._entity)), None if moment is None else int(moment)
+        return entity_key(row.get(self._entity)) or "", None if moment is None else int(moment)
 
     def next_us(self) -> int | None:
         """When the next example is due: its moment, or when it is announced if that is later; None: nothing waits."""
@@ -115,14 +116,3 @@ def _time_us(text: str) -> int:
     if moment.tzinfo is None:
         raise ValueError(f"{text} has no offset")
     return (moment - _EPOCH) // timedelta(microseconds=1)
-
-
-def _key_text(value: Any) -> str:
-    """An entity key as the platform writes it everywhere; empty for none."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)

@@ -116,13 +116,14 @@ class ForgetBook(TopicBook):
                 if request is not None:
                     await self._obey_one(request)
             except Exception as error:
-                self._troubles[request_id] = f"{request_id}: {type(error).__name__}: {error}"
-                log.warning("forgetting waits: %s", self._troubles[request_id], exc_info=True)
-                if request_id in self._waiting:
+                log.warning("forgetting waits: %s", f"{request_id}: {type(error).__name__}: {error}", exc_info=True)
+                if request_id in self._waiting:  # else it was withdrawn meanwhile
+                    self._troubles[request_id] = f"{request_id}: {type(error).__name__}: {error}"
                     del self._waiting[request_id]
                     self._waiting[request_id] = None  # behind the others
                 if self._troubles.keys() >= self._waiting.keys():
-                    await backoff.wait()
+                    self._woken.clear()
+                    await backoff.wait(self._woken)
                 continue
             self._troubles.pop(request_id, None)
             backoff.reset()

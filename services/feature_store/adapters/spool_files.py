@@ -17,7 +17,7 @@ BATCH_ROWS = 50_000
 
 
 class FileSpools:
-    """Spools in a folder of their own; what a dead process left there is removed at the start."""
+    """Spools in a folder of this process's own; what one before it left there is removed at the start."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -6,16 +6,14 @@ for every training set. The aggregates are the kernel's own (`Layout`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from millrace.aggregates import NEVER_US, Events, Layout, window_start
 from millrace.aggregates.layout import take
+from millrace.aggregates.ranges import CHUNK_PAIRS, chunks, distinct_pairs, expanded
 
 from services.feature_store.domain.views import CompiledView
-
-# (moment, event) pairs worked on at a time; a pair takes about 100 bytes. One moment's window is never cut.
-CHUNK_PAIRS = 500_000
 
 
 class Runs:
@@ -107,7 +105,7 @@ def windows_at(
     once.
     """
     layout = Layout(view.view.aggregates)
-    first, inverse = _distinct_pairs(entity, moment_us)
+    first, inverse = distinct_pairs(entity, moment_us)
     entity, moment = entity[first], moment_us[first]
     widths = view.view.windows_us
     begins = [_place(runs, entity, window_start(moment, width, view.view.hop_us)) for width in widths]
@@ -116,8 +114,8 @@ def windows_at(
     known_us = events.known_from_us(as_happened)
     result = np.repeat(layout.nothing()[:, None], len(widths) * len(entity), axis=1)
     result = result.reshape(layout.width, len(widths), len(entity))
-    for part in _chunks(end - longest, chunk_pairs):
-        owner, event = _expanded(longest[part], (end - longest)[part])
+    for part in chunks(end - longest, chunk_pairs):
+        owner, event = expanded(longest[part], (end - longest)[part])
         known = (known_us[event] <= moment[part][owner]) & (events.visible_us[event] <= visible_to_us)
         owner, event = owner[known], event[known]
         # Many moments share an event: what it brings is worked out once.
@@ -152,31 +150,3 @@ def _distinct(numbers: np.ndarray, bound: int) -> tuple[np.ndarray, np.ndarray]:
     seen = np.zeros(bound, dtype=bool)
     seen[numbers] = True
     return np.flatnonzero(seen), (np.cumsum(seen) - 1)[numbers]
-
-
-def _distinct_pairs(entity: np.ndarray, moment_us: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(index of one example of each distinct pair, and for each row the place of its pair among them)."""
-    order = np.lexsort((moment_us, entity))
-    new = np.ones(len(order), dtype=bool)
-    new[1:] = (np.diff(entity[order]) != 0) | (np.diff(moment_us[order]) != 0)
-    inverse = np.empty(len(order), dtype=np.int64)
-    inverse[order] = np.cumsum(new) - 1
-    return order[new], inverse
-
-
-def _expanded(begin: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All (owner, position) pairs of the ranges `[begin, begin + length)`."""
-    owner = np.repeat(np.arange(len(lengths)), lengths)
-    first = np.cumsum(lengths) - lengths
-    return owner, begin[owner] + np.arange(len(owner)) - first[owner]
-
-
-def _chunks(lengths: np.ndarray, most: int) -> Iterator[slice]:
-    """Slices of consecutive ranges that hold at most `most` pairs each, or a single longer range."""
-    total = np.cumsum(lengths)
-    start = 0
-    while start < len(lengths):
-        done = total[start - 1] if start else 0
-        stop = max(int(np.searchsorted(total, done + most, side="right")), start + 1)
-        yield slice(start, stop)
-        start = stop

@@ -39,7 +39,7 @@ class FlushLimits:
     buffer_rows: int = 100_000
 
 
-_NOWHERE = Position(-1, 0)
+NOWHERE = Position(-1, 0)  # of a partition: nothing is in its table, or nobody says what is
 
 
 def further(one: Position, other: Position) -> Position:
@@ -80,7 +80,7 @@ class HistoryWriter:
 
     def position(self, table: Table, partition: int) -> Position:
         """How far a partition is in its table, as far as this process knows."""
-        return self._positions.get((table, partition), _NOWHERE)
+        return self._positions.get((table, partition), NOWHERE)
 
     def visible_us(self, table: Table, partition: int) -> int:
         """The visible time up to which a partition is in its table; 0 before it is known."""
@@ -90,6 +90,12 @@ class HistoryWriter:
         """The table holds the partition up to there; older news changes nothing."""
         self._positions[table, partition] = further(position, self.position(table, partition))
         self._signal()
+
+    def stands(self, table: Table, partition: int, position: Position) -> None:
+        """The partition is exactly there: what was known of it no longer counts."""
+        if position != self.position(table, partition):
+            self._positions[table, partition] = position
+            self._signal()
 
     async def add(self, feed: SourceFeed, partition: int, decoded: Decoded) -> None:
         """Take a batch; waits while the buffer is full."""
@@ -109,7 +115,7 @@ class HistoryWriter:
         held.batches.append(decoded)
         held.rows += len(events)
         if not decoded.via:
-            held.reached[partition] = further(position, held.reached.get(partition, _NOWHERE))
+            held.reached[partition] = further(position, held.reached.get(partition, NOWHERE))
         self._last_add = monotonic()
         self._added.set()
 
@@ -221,8 +227,7 @@ class HistoryEvents:
                 if name == topic:
                     position = positions.get(partition)
                     starts[name, partition] = position.offset + 1 if position else 0
-                    if position:
-                        self._writer.reached(feed.table, partition, position)
+                    self._writer.stands(feed.table, partition, position or NOWHERE)
         return starts
 
     async def handle(self, batch: Batch, effects: Effects) -> None:

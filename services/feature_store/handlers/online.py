@@ -80,6 +80,9 @@ class OnlineFeatures:
             views = [view for view in feed.views if (feed.project, view.id) not in self._without]
             found = await self._positions(feed, views, partition)
             if self._filler is not None and None in found.values():
+                for view in (view for view, position in found.items() if position is None):
+                    if self._known.get(feed.place(view, str(partition)), NOTHING) != NOTHING:
+                        self._filler.forget(feed.project, view.id)  # it was there: to be filled again
                 found = await self._filled(feed, found, partition)
             for view, position in found.items():
                 place = feed.place(view, str(partition))
@@ -123,13 +126,12 @@ class OnlineFeatures:
         for message in late_messages(feed, decoded.events):
             effects.publish(message)
 
-    def visible_us(self, partitions: frozenset[TopicPartition]) -> dict[str, int]:
-        """Per project: the visible time applied in these partitions; 0 before they are known."""
+    def visible_us(self) -> dict[str, int]:
+        """Per project: the visible time applied in all partitions, also by other processes as far as that is known
+        here; 0 before it is."""
         marks: dict[str, int] = {}
         for feed in self._feeds.topics.values():
-            mine = [partition for topic, partition in partitions if topic == feed.topic]
-            places = [feed.place(view, str(partition)) for partition in mine for view in feed.views]
-            mark = self._progress.visible_us(places)
+            mark = self._progress.visible_us([place for view in feed.views for place in feed.places(view)])
             marks[feed.project] = min(mark, marks.get(feed.project, mark))
         return marks
 
@@ -183,6 +185,8 @@ class OnlineFeatures:
         for job, position in zip(jobs, positions, strict=True):
             have = position or NOTHING
             if have.offset < self._known.get(job.place, NOTHING).offset:
+                if position is None and self._filler is not None:  # emptied, here or by another process
+                    self._filler.forget(feed.project, job.view.id)
                 self.rewind.set()
                 raise StoreBehind(f"{job.place} is at {have.offset}, it was at {self._known[job.place].offset}")
             if have.offset >= decoded.last_offset:

@@ -172,9 +172,10 @@ class OnlineReads:
                 raise TooLate(f"{', '.join(behind)} had not applied {not_before_us} in time")
             await self._progress.moved(min(left_s, LOOK_EVERY_S))
             if self._progress.visible_us(places) < not_before_us:
-                await self._look(places)
+                await self.look(places)
 
-    async def _look(self, places: Sequence[Place]) -> None:
+    async def look(self, places: Sequence[Place]) -> None:
+        """Learn how far these places are. Raises StoreUnavailable."""
         positions, _ = await self._store.read(places, [])
         self._noted(places, positions)
 

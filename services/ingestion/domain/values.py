@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import Any
 
+from millrace.definitions.keys import entity_key
 from millrace.definitions.model import FieldType, Pii
 
 Convert = Callable[[Any], Any]
@@ -117,11 +118,5 @@ def _mask(value: Any) -> str | None:
 
 
 def key_text(value: Any) -> str:
-    """An entity key as text: what becomes the Kafka key and the entity's name everywhere. Empty for none."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT_FLOAT:
-        return str(int(value))
-    return str(value)
+    """An entity key as text, by `entity_key`: what becomes the Kafka key and the entity's name. Empty for none."""
+    return entity_key(value) or ""

@@ -6,18 +6,16 @@ import asyncio
 import codecs
 import csv
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import PurePath
-from typing import IO, Any
+from typing import IO
 
+from millrace.definitions.cells import cell_value, plain_value
 from millrace.runtime.errors import Invalid
 
 from services.ingestion.handlers.judge import Incoming
 
 PARQUET_ROWS = 5_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FORMATS = {
     "application/x-ndjson": "ndjson",
     "application/jsonl": "ndjson",
@@ -37,9 +35,10 @@ def format_of(asked: str, name: str, content_type: str) -> str:
     return kind
 
 
-def read_file(kind: str, file: IO[bytes]) -> Iterator[Incoming]:
-    """The file's events. Raises Invalid where the file as a whole cannot be read."""
-    return _READERS[kind](file)
+def read_file(kind: str, file: IO[bytes], types: Mapping[str, str]) -> Iterator[Incoming]:
+    """The file's events; `types` are those that the source declares of its fields. Raises Invalid where the file as a
+    whole cannot be read."""
+    return _READERS[kind](file, types)
 
 
 async def rows_aside(rows: Iterator[Incoming], batch_events: int) -> AsyncIterator[list[Incoming]]:
@@ -48,36 +47,21 @@ async def rows_aside(rows: Iterator[Incoming], batch_events: int) -> AsyncIterat
         yield batch
 
 
-def _ndjson(file: IO[bytes]) -> Iterator[Incoming]:
+def _ndjson(file: IO[bytes], types: Mapping[str, str]) -> Iterator[Incoming]:
     for line in file:
         if line.strip():
             yield Incoming(line.strip())
 
 
-def _csv(file: IO[bytes]) -> Iterator[Incoming]:
-    """Every cell is text at first; what looks like a number, true or false is read as such, an empty one is null."""
+def _csv(file: IO[bytes], types: Mapping[str, str]) -> Iterator[Incoming]:
     reader = csv.DictReader(codecs.iterdecode(file, "utf-8-sig", errors="replace"))
     for row in reader:
         extra = row.pop(None, None)  # cells beyond the header line
-        yield Incoming(value=None if extra else {name: cell_value(cell) for name, cell in row.items()})
+        cells = {name: cell_value(text, types.get(name, "string")) for name, text in row.items()}
+        yield Incoming(value=None if extra else cells)
 
 
-def cell_value(cell: str | None) -> Any:
-    """A CSV cell as JSON would have it. `007` and `1_000` stay text: they are names, not numbers."""
-    if cell is None or cell == "":
-        return None
-    if cell in ("true", "false"):
-        return cell == "true"
-    digits = cell[1:] if cell[0] == "-" else cell
-    if not digits[:1].isdigit() or (digits[0] == "0" and digits[1:2].isdigit()) or "_" in cell:
-        return cell
-    try:
-        return int(cell) if digits.isdigit() else float(cell)
-    except ValueError:
-        return cell
-
-
-def _parquet(file: IO[bytes]) -> Iterator[Incoming]:
+def _parquet(file: IO[bytes], types: Mapping[str, str]) -> Iterator[Incoming]:
     import pyarrow
     import pyarrow.parquet
 
@@ -85,21 +69,10 @@ def _parquet(file: IO[bytes]) -> Iterator[Incoming]:
         batches = pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=PARQUET_ROWS)
         for batch in batches:
             for row in batch.to_pylist():
-                yield Incoming(value={name: plain(value) for name, value in row.items()})
+                yield Incoming(value={name: plain_value(value) for name, value in row.items()})
     except pyarrow.ArrowException as error:
         raise Invalid(f"not a Parquet file that can be read: {error}") from error
 
 
-def plain(value: Any) -> Any:
-    """An Arrow cell as JSON would have it; times become integer microseconds, those without a zone are UTC."""
-    if isinstance(value, datetime):
-        aware = value if value.tzinfo else value.replace(tzinfo=UTC)
-        return (aware - _EPOCH) // timedelta(microseconds=1)
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return float(value)
-    return value
-
-
-_READERS: dict[str, Callable[[IO[bytes]], Iterator[Incoming]]] = {"ndjson": _ndjson, "csv": _csv, "parquet": _parquet}
+_Read = Callable[[IO[bytes], Mapping[str, str]], Iterator[Incoming]]
+_READERS: dict[str, _Read] = {"ndjson": _ndjson, "csv": _csv, "parquet": _parquet}

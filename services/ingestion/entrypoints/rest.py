@@ -46,11 +46,13 @@ def router(plane: Ingestion, max_body_bytes: int, max_file_bytes: int) -> APIRou
     async def upload(project: str, source: str, request: Request, format: str = "", name: str = "") -> dict[str, Any]:
         auth.require("producer")
         kind = format_of(format, name, request.headers.get("content-type", ""))
+        declared = plane.definition(project).project.sources
+        types = {field.name: field.type.value for one in declared if one.name == source for field in one.fields}
         with tempfile.SpooledTemporaryFile(max_size=MEMORY_SPOOL_BYTES) as spool:
             await _spool(request, spool, max_file_bytes)
             spool.seek(0)
             total: dict[str, Any] = {"accepted": 0, "duplicates": 0, "quarantined": 0, "verdicts": []}
-            async for batch in rows_aside(read_file(kind, spool), FILE_BATCH_EVENTS):
+            async for batch in rows_aside(read_file(kind, spool, types), FILE_BATCH_EVENTS):
                 named = _named(batch, request.headers.get(SCHEMA_HEADER, ""))
                 _add(total, summary(await plane.publish(project, source, named, origin())))
         return total

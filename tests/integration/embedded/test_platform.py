@@ -85,11 +85,9 @@ def test_a_room_in_two_processes(home: Path) -> None:
     rooms = ("--room", "feature_store", "--room", "labeling")
     up = millrace("up", "--detach", "--json", *rooms, "--processes", "feature_store=2", home=home)
     assert up.returncode == 0, up.stderr
-    assert {s["name"] for s in json.loads(up.stdout)["services"] if s["healthy"]} == {
-        *PARTS,
-        "labeling",
-        "feature_store",
-    }
+    expected = {*PARTS, "labeling", "feature_store", "feature_store-2"}
+    assert {s["name"] for s in json.loads(up.stdout)["services"] if s["healthy"]} == expected
+    assert "feature_store-2" in millrace("status", "--sample", "0", home=home).stdout
     first, second = (
         json.loads((home / "run" / f"{name}.json").read_text()) for name in ("feature_store", "feature_store-2")
     )

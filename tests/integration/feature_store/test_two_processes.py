@@ -12,6 +12,7 @@ import grpc
 import numpy as np
 import pytest
 from millrace.bus.kafka import KafkaBus
+from millrace.wire.common.v1 import common_pb2, common_pb2_grpc
 from millrace.wire.feature_store.v1 import service_pb2_grpc
 
 from tests.integration.feature_store.test_process import (
@@ -72,6 +73,8 @@ async def test_training_sets_know_what_the_other_process_wrote(stack, rooms):
             for reply in replies[1:]:
                 assert_same(cells_of(replies[0], len(ENTITIES)), cells_of(reply, len(ENTITIES)))
             logged.append((at_us, replies[0]))
+            for process in living:
+                await until(lambda p=process, at=at_us: has_come_to(p, project.name, at), 60, what="the watermark")
             if step in (6, 8):
                 labeling.examples = [(e, moment_us) for moment_us, _ in logged for e in ENTITIES]
                 for process in living:
@@ -80,6 +83,13 @@ async def test_training_sets_know_what_the_other_process_wrote(stack, rooms):
                         await check_snapshot(stub, project.name, logged, ENTITIES, at_us)
     finally:
         await bus.stop()
+
+
+async def has_come_to(process: Process, project: str, at_us: int) -> bool:
+    """Whether this process says so of all partitions, whoever applied them."""
+    async with grpc.aio.insecure_channel(process.address) as channel:
+        status = await common_pb2_grpc.RoomStub(channel).Describe(common_pb2.DescribeRequest())
+    return status.watermarks_us.get(project, 0) >= at_us
 
 
 async def shared(pair: list[Process], project: str) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from millrace.aggregates import Layout, hash_values
 from millrace.aggregates.kernels import KERNELS
-from millrace.aggregates.rows import Lifted, merge_rows
+from millrace.aggregates.rows import Lifted, merge_rows, read_windows
 from millrace.definitions.model import Aggregate, Aggregation
 
 from tests.unit.aggregates import oracle
@@ -138,7 +138,7 @@ def test_packed_rows_are_the_same_to_the_bit_however_their_events_were_cut_into_
     seeded = random.Random(f"{function} {owners}")
     aggregate = Aggregate("a", function, "x", float(ARGUMENTS.get(function, 0.0)))
     layout = Layout((aggregate,))
-    draw = (*STREAMS.values(), lambda r: -0.0, lambda r: 0.0)
+    draw = (*STREAMS.values(), lambda r: -0.0, lambda r: 0.0, lambda r: r.choice((-1e200, 1e200)))
     events = [
         (min(int(seeded.paretovariate(0.6)) - 1, owners - 1), seeded.randrange(1_000), seeded.choice(draw)(seeded))
         for _ in range(4 * EVENTS)
@@ -148,6 +148,14 @@ def test_packed_rows_are_the_same_to_the_bit_however_their_events_were_cut_into_
         cuts = sorted({0, *(seeded.randrange(len(events)) for _ in range(30)), *range(40)})
         assert packed(layout, events, owners, cuts) == whole
     assert all(row is not None for row in whole)
+
+
+def test_a_null_beside_a_value_whose_square_is_no_number_changes_nothing():
+    layout = Layout((Aggregate("a", Aggregation.STD, "x"),))
+    for values in ([1e200, None], [None, 1e200], [1e200, None, 1e200]):
+        rows = packed(layout, [(0, 5, value) for value in values], 1, [0])
+        finished, _ = read_windows(layout, [rows], at_us=50, windows_us=[50], hop_us=HOP_US)
+        assert finished[0, 0, 0] == 0.0
 
 
 def packed(layout: Layout, events, owners: int, cuts) -> list[bytes | None]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
-from millrace.client.files import cell_value
+from millrace.definitions.cells import cell_value
 from millrace.wire.inference.v1 import service_pb2 as inference_wire
 from millrace.wire.ingestion.v1 import service_pb2 as ingestion_wire
 

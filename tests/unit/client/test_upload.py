@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from millrace.client.batching import cut
 from millrace.client.errors import BadEventFile, CallFailed, FileChanged, JournalTaken
-from millrace.client.files import MAX_ROW_BYTES, EventFile, cell_value, format_of, plain_value
+from millrace.client.files import MAX_ROW_BYTES, EventFile, format_of
 from millrace.client.journal import Journal
 from millrace.client.upload import Rejects, Upload
+from millrace.definitions.cells import cell_value, plain_value
 from millrace.runtime.channels import open_channel
 from millrace.wire.ingestion.v1 import service_pb2_grpc
 

@@ -10,6 +10,7 @@ from services.feature_store.domain.lineage import ModelVersion
 from services.feature_store.errors import StillWritten, UnknownProject, UnknownView, ViewInUse
 from services.feature_store.ports import RETRIED
 from tests.support.poll import until
+from tests.unit.feature_store.doubles import ListHistory
 from tests.unit.feature_store.test_online import PAYMENTS, effects
 from tests.unit.feature_store.world import (
     HOUR_US,
@@ -107,29 +108,57 @@ async def test_a_view_that_is_declared_again_is_filled_from_the_log(redis_client
     assert again["habits@1.payments_3h"] == [1, 1] and again["habits@2.payments_3h"] == [1, 1]
 
 
-async def test_a_view_that_comes_and_goes_is_filled_from_history_each_time(redis_client, monkeypatch):
-    world = await make(redis_client)
+class CountingHistory(ListHistory):
+    """Counts the parts of history that rows are made from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = 0
+
+    async def part(self, *arguments):
+        self.parts += 1
+        return await super().part(*arguments)
+
+
+async def test_a_view_that_comes_and_goes_is_filled_from_history_each_time(redis_client):
+    history = CountingHistory()
+    world = await make(redis_client, history=history)
     both = with_view(shop(), ttl_us=0)
     await world.learn(both, 2)
-    made = []
-    part = world.history.part
-
-    async def counted(*arguments):
-        made.append(arguments)
-        return await part(*arguments)
-
-    monkeypatch.setattr(world.history, "part", counted)
     async with running(world):
         await fed(world)
         await until(lambda: world.history_has(AT_US), 10)
         for version in (3, 5):
             await world.learn(without(both, "habits@1"), version)
             await drop(world)
-            made.clear()
+            history.parts = 0
             await world.learn(both, version + 1)
-            answer = await world.store.reads.read("shop", ["c1"], ("habits@1.payments_3h",), AT_US, 10.0, by="customer")
-            assert values(answer)["habits@1.payments_3h"] == [1]
-            assert made, "read from the log alone"
+            assert await of_c1(world, AT_US) == [1]
+            assert history.parts, "read from the log alone"
+
+
+async def test_a_view_that_another_process_emptied_is_filled_from_history_here_too(redis_client):
+    history = CountingHistory()
+    world = await make(redis_client, history=history)
+    both = with_view(shop(), ttl_us=0)
+    await world.learn(without(both, "habits@1"), 2)
+    async with running(world):
+        await fed(world)
+        await until(lambda: world.history_has(AT_US), 10)
+        await world.learn(both, 3)  # filled beside the other view
+        assert await of_c1(world, AT_US) == [1]
+        history.parts = 0
+        await redis_client.delete(*[key for key in await redis_client.keys("*") if b":habits@1:" in key])
+        later_us = AT_US + 10 * MINUTE_US
+        again = [payment(60 + n, AT_US + n, 1.0, customer="c1", partition=n) for n in (0, 1)]
+        await world.publish(*again, until_us=later_us)
+        assert await of_c1(world, later_us) == [3]
+    assert history.parts, "read from the log alone"
+
+
+async def of_c1(world, at_us: int) -> list:
+    answer = await world.store.reads.read("shop", ["c1"], ("habits@1.payments_3h",), at_us, 20.0, by="customer")
+    return values(answer)["habits@1.payments_3h"]
 
 
 async def test_what_is_needed_is_not_dropped_and_the_refusal_names_who_needs_it(redis_client):

@@ -14,6 +14,7 @@ from millrace.bus.events import Event, Message
 from millrace.bus.memory import MemoryBroker, MemoryBus
 from millrace.client.batching import BATCH_EVENTS
 from millrace.client.errors import CallFailed
+from millrace.client.files import EventFile
 from millrace.client.producer import Producer, SyncProducer
 from millrace.client.replay import Pace, Replay
 from millrace.definitions.canonical import to_canonical_json
@@ -208,6 +209,20 @@ async def test_files_of_three_formats_become_the_same_events(room, tmp_path):
         assert (third["accepted"], third["duplicates"]) == (1, 1)
         assert (await client.post("/files", content=b"?")).status_code == 400
         assert (await client.post("/files?format=parquet", content=b"?")).status_code == 400
+
+
+async def test_a_table_means_the_same_to_this_door_and_to_the_client_that_reads_files(room, tmp_path):
+    """Cells are read by what the source declares, not by what they look like."""
+    text = "sensor,at,degrees,is_on\n007,2013-07-01T00:00:00Z,.5,TRUE\n123,2013-07-01T00:00:00Z,1e2,False\n"
+    (tmp_path / "f.csv").write_text(text)
+    types = {field.name: field.type.value for field in room.plane.definition("live").project.source("readings").fields}
+    async with httpx.AsyncClient(base_url=f"{room.http}/v1/live/readings") as client:
+        reply = (await client.post("/files?name=f.csv", content=text.encode())).json()
+        assert (reply["accepted"], reply["verdicts"]) == (2, [])
+        with EventFile(str(tmp_path / "f.csv"), "csv", types) as file:
+            lines = b"\n".join(row.json for row in file)
+        assert (await client.post("/files?name=f.ndjson", content=lines)).json()["duplicates"] == 2
+    assert {record.key for record in room.data(name="live")} == {b"007", b"123"}
 
 
 async def test_bodies_are_bounded(tmp_path):

@@ -57,3 +57,30 @@ async def test_a_request_that_cannot_be_obeyed_yet_does_not_hold_up_the_others()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_request_that_is_withdrawn_while_it_is_tried_leaves_no_trouble_behind():
+    bus, room = MemoryBus(), Room()
+    tried, go_on = asyncio.Event(), asyncio.Event()
+
+    async def obey(request: Forget) -> Obeyed:
+        tried.set()
+        await go_on.wait()
+        return await room.obey(request)
+
+    book = ForgetBook(bus, "room", obey, lambda: 7)
+    tasks = [asyncio.ensure_future(run()) for run in (book.run, book.obey_all)]
+    try:
+        await book.caught_up()
+        await bus.publish([asked("a", "strange")])
+        await tried.wait()
+        await bus.publish([Message(TOPIC, Event("withdrawn", "t", "test", b""), b"a")])
+        await until(lambda: not book.busy, 10)
+        go_on.set()
+        await bus.publish([asked("b", "shop")])
+        await until(lambda: receipts(bus) == ["b"], 10)
+        assert book.problem == ""
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
