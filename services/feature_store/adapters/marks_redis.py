@@ -1,4 +1,4 @@
-"""Marks of the histories in Redis or Valkey, each a key: `millrace.history:<table>:<partition>`."""
+"""Marks of the histories in Redis or Valkey, each a key: `millrace:history:<table>:<partition>`."""
 
 from __future__ import annotations
 
@@ -44,4 +44,4 @@ class RedisMarks:
         return [None if raw is None else Position(*_POSITION.unpack(raw)) for raw in found]
 
     def _key(self, place: tuple[str, int]) -> str:
-        return f"{self._namespace}.history:{place[0]}:{place[1]}"
+        return f"{self._namespace}:history:{place[0]}:{place[1]}"

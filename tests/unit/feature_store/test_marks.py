@@ -41,7 +41,7 @@ async def pair(redis_client):
 
 
 async def key(client) -> bytes:
-    [found] = [key async for key in client.scan_iter(match=b"millrace.history:*:0")]
+    [found] = [key async for key in client.scan_iter(match=b"millrace:history:*:0")]
     return found
 
 
@@ -65,7 +65,7 @@ async def test_what_nobody_tells_any_more_lapses(pair, redis_client):
     await two.marks.exchange()
     assert two.at(0) == NOWHERE
     await one.marks.exchange()
-    assert await redis_client.keys("millrace.history:*") == [], "nothing has changed, and it was told a moment ago"
+    assert await redis_client.keys("millrace:history:*") == [], "nothing has changed, and it was told a moment ago"
     one.now_s += AGAIN_S
     await one.marks.exchange()
     await two.marks.exchange()

@@ -215,12 +215,12 @@ async def test_a_table_means_the_same_to_this_door_and_to_the_client_that_reads_
     """Cells are read by what the source declares, not by what they look like."""
     text = "sensor,at,degrees,is_on\n007,2013-07-01T00:00:00Z,.5,TRUE\n123,2013-07-01T00:00:00Z,1e2,False\n"
     (tmp_path / "f.csv").write_text(text)
-    types = {field.name: field.type.value for field in room.plane.definition("live").project.source("readings").fields}
+    types = {field.name: field.type.value for field in SENSOR.fields}
     async with httpx.AsyncClient(base_url=f"{room.http}/v1/live/readings") as client:
         reply = (await client.post("/files?name=f.csv", content=text.encode())).json()
         assert (reply["accepted"], reply["verdicts"]) == (2, [])
         with EventFile(str(tmp_path / "f.csv"), "csv", types) as file:
-            lines = b"\n".join(row.json for row in file)
+            lines = b"\n".join(row.json for row in file.rows())
         assert (await client.post("/files?name=f.ndjson", content=lines)).json()["duplicates"] == 2
     assert {record.key for record in room.data(name="live")} == {b"007", b"123"}
 
