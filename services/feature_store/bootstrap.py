@@ -234,7 +234,7 @@ def join(room: RoomProcess, store: FeatureStore, definitions: DefinitionBook) ->
     FeaturePages(store.catalogue, room.settings.monitor_http).mount(room.http)
     room.add_task("sampled reads", store.sampler.run)
     room.add_task("consistency", store.checker.run)
-    ConsistencyPages(store.consistency).mount(room.http)
+    ConsistencyPages(store.consistency, room.settings.monitor_http).mount(room.http)
     status = room.status
     status.definitions(definitions.versions)
     status.problem("definitions", lambda: definitions.problem)

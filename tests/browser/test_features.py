@@ -87,14 +87,26 @@ async def test_a_feature_is_found_and_followed_by_keyboard_alone(redis_client, t
         await page.keyboard.press("Enter")
         await page.wait_for_url("**/services#*")
         await keep(page, "services")
-        await page.goto(f"{http}/freshness")
+        await page.click("nav >> text=Freshness and cost")
+        await page.wait_for_url("**/freshness")
         await keep(page, "freshness")
+        await page.click("nav >> text=Online against history")
+        await page.wait_for_url("**/consistency")
+        await keep(page, "consistency")
+        assert await page.locator("nav a").count() == 4
         assert page.problems == []
 
 
 async def test_the_pages_fit_a_phone(redis_client, tmp_path):
     async with served(redis_client, tmp_path) as http, browser_page(390, 844) as page:
-        for name in ("features", "features/shop/order.customer", "services", "freshness", "features?search=nothing"):
+        for name in (
+            "features",
+            "features/shop/order.customer",
+            "services",
+            "freshness",
+            "consistency",
+            "features?search=nothing",
+        ):
             await page.goto(f"{http}/{name}")
             assert await page.evaluate("document.documentElement.scrollWidth") <= 390, name
             await keep(page, "phone-" + name.replace("/", "-").partition("?")[0])

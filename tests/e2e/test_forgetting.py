@@ -15,6 +15,7 @@ import pytest
 import redis
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from millrace.bus.kafka import KafkaBus
+from millrace.bus.kafka_clients import admin_of
 from millrace.stores.clickhouse import ClickHouse
 from millrace.wire.feature_store.v1 import service_pb2, service_pb2_grpc
 
@@ -295,7 +296,7 @@ async def test_an_encrypted_field_is_shown_to_those_who_may_until_its_entity_is_
 async def settings_of(stations: Stations, topic: str) -> dict[str, str]:
     """How long Kafka keeps a topic."""
     bus = KafkaBus(stations.platform.stack.addresses.kafka, "looking")
-    async with bus._admin() as admin:
+    async with admin_of(bus._settings) as admin:
         (reply,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
     (found,) = reply.to_object()["resources"]
     settings = {entry["config_names"]: entry["config_value"] for entry in found["config_entries"]}

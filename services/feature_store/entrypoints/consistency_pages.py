@@ -12,6 +12,7 @@ from millrace.web import pages
 
 from services.feature_store.domain.consistency import BAD, Outcome
 from services.feature_store.domain.values import Status
+from services.feature_store.entrypoints.navigation import navigation
 from services.feature_store.handlers.consistency_report import ConsistencyReports
 from services.feature_store.ports import Example
 
@@ -22,9 +23,9 @@ PATH = "/consistency"
 class ConsistencyPages:
     """Mounted on the room's HTTP server."""
 
-    def __init__(self, reports: ConsistencyReports) -> None:
+    def __init__(self, reports: ConsistencyReports, console: str) -> None:
         self._reports = reports
-        self._pages = pages(TEMPLATES, "feature_store", [("consistency", PATH)])
+        self._pages = pages(TEMPLATES, "feature store", navigation(console))
 
     def mount(self, app: FastAPI) -> None:
         """Adds the routes, and the stylesheet unless another page of the room has it."""

@@ -17,11 +17,11 @@ from millrace.web import pages, svg
 
 from services.feature_store.domain.profile import SHARES, Profile
 from services.feature_store.domain.values import Status
+from services.feature_store.entrypoints.navigation import navigation
 from services.feature_store.entrypoints.picture import TONES, lineage_picture
 from services.feature_store.handlers.catalogue import Catalogue
 
 HERE = Path(__file__).parent / "pages"
-NAVIGATION = (("Features", "/features"), ("Services", "/services"), ("Freshness and cost", "/freshness"))
 LONGEST_KEY = 500  # characters of a key that are looked up
 
 
@@ -30,8 +30,7 @@ class FeaturePages:
 
     def __init__(self, catalogue: Catalogue, console: str) -> None:
         self._catalogue = catalogue
-        console_link = (("Console", f"http://{console}/"),) if console else ()
-        self._pages = pages(HERE, "feature store", (*NAVIGATION, *console_link))
+        self._pages = pages(HERE, "feature store", navigation(console))
 
     def mount(self, app: FastAPI) -> None:
         """Adds the routes and the stylesheets."""

@@ -5,6 +5,7 @@ from aiokafka.partitioner import murmur2
 from millrace.bus.errors import UnknownTopic
 from millrace.bus.events import Event, Message, new_id
 from millrace.bus.kafka import KafkaBus
+from millrace.bus.kafka_clients import admin_of
 from millrace.bus.ports import TopicSpec
 
 from tests.contract.bus.conftest import Fabric, message
@@ -81,7 +82,7 @@ async def test_the_retention_of_existing_topics_follows_what_is_asked(fabric: Fa
 async def settings_of(bus: KafkaBus, topic: str) -> dict[str, str]:
     from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-    async with bus._admin() as admin:
+    async with admin_of(bus._settings) as admin:
         (reply,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
     (found,) = reply.to_object()["resources"]
     return {entry["config_names"]: entry["config_value"] for entry in found["config_entries"]}
