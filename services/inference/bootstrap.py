@@ -191,6 +191,7 @@ def assemble(settings: Settings, neighbours: Neighbours) -> RoomProcess:
     room.add_task("releases", parts.follower.run)
     room.add_task("forgetting", parts.forgets.run)
     room.add_task("obeying", parts.forgets.obey_all)
+    room.status.problem("forgetting", lambda: parts.forgets.problem, degrades_only=True)
     room.add_task("relay", parts.forgets.after(parts.relay.run))
     room.add_task("shadows", parts.shadows.run)
     room.add_task("status", lambda: parts.reporter.run(parts.releases))

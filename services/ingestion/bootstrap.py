@@ -114,6 +114,10 @@ def build(settings: Settings, bus: Bus | None = None) -> RoomProcess:
     forgetting = ForgettingService(desk, reveals)
     room.add_grpc(partial(forgetting_pb2_grpc.add_ForgettingServicer_to_server, forgetting))
     room.status.consumes(receipts, counted=False)
+    room.status.dead_letters(lambda: receipts.dead_letters)
+    room.status.problem(
+        "receipts", lambda: receipts.state if receipts.state.startswith("retrying") else "", degrades_only=True
+    )
     room.http.include_router(router(plane, settings.max_body_bytes, settings.max_file_bytes))
     _report(room, plane, definitions, worker)
     room.status.problem("reference values", lambda: _filling(books), degrades_only=True)

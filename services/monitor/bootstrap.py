@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from millrace.bus.kafka import KafkaBus
@@ -213,6 +214,8 @@ def build() -> RoomProcess:
     bus = KafkaBus.of_room(ROOM, settings)
     parts = join(settings, bus, RegistryBundles(channels.get("registry")), GrpcFleet(channels))
     equip(room, parts)
+    for own in channels.values():
+        room.on_stop(partial(own.close, None))
     return room
 
 
@@ -235,6 +238,11 @@ def equip(room: RoomProcess, parts: Parts) -> None:
     room.status.consumes(parts.definitions, counted=False)
     room.status.consumes(parts.clocks, counted=False)
     room.status.unpublished(lambda: parts.database.unpublished_records)
+    room.status.problem(
+        "outbox relay",
+        lambda: parts.relay.state if parts.relay.state.startswith("retrying") else "",
+        degrades_only=True,
+    )
     room.status.busy(lambda: parts.decider.busy)
     room.status.handled(lambda: parts.decider.decisions)
     room.status.watermarks(parts.decider.watermarks)
@@ -275,5 +283,5 @@ def _counter(worker: Worker, name: str) -> Callable[[], int]:
     return lambda: int(getattr(worker, name))
 
 
-def _state_of(worker: Worker) -> Callable[[], str]:
+def _state_of(worker: Worker | OutboxRelay) -> Callable[[], str]:
     return lambda: "" if worker.state in ("running", "starting") else worker.state
