@@ -224,7 +224,9 @@ def ratios(facts: dict[str, Any], way: str, clock: str) -> Runs:
 
 def jobs() -> list[Benchmark]:
     """As `bench.benchmark` says."""
-    options = {"repetitions": REPETITIONS, "spine": Sizes.spine, "events": Sizes.events}
+    options = {
+        "repetitions": REPETITIONS, "spine": Sizes.spine, "events": Sizes.events, "entities": Sizes.entities
+    }  # fmt: skip
     return [Benchmark("training", "point-in-time training sets, beside Feast on DuckDB", run, options)]
 
 
@@ -232,7 +234,7 @@ def run(bench: Bench) -> list[Section]:
     """Every way, ours and the peer's in turns, on the same files."""
     if absent := bench.peers.absent("feast", "duckdb"):
         return [Section("Training sets", (), (), absent=absent)]
-    sizes = Sizes(spine=bench.option("spine"), events=bench.option("events"))
+    sizes = Sizes(bench.option("spine"), bench.option("events"), bench.option("entities"))
     return [
         _section(asyncio.run(measured(bench.work, bench.peers.python, sizes, bench.option("repetitions"), bench.say)))
     ]
