@@ -239,7 +239,6 @@ def join(room: RoomProcess, store: FeatureStore, definitions: DefinitionBook) ->
     status.definitions(definitions.versions)
     status.problem("definitions", lambda: definitions.problem)
     status.problem("history store", lambda: store.writer.problem)
-    status.problem("other processes", lambda: store.marks.problem, degrades_only=True)
     status.problem("filling from history", lambda: store.filler.problem, degrades_only=True)
     status.problem("forgetting", lambda: store.forgets.problem, degrades_only=True)
     status.problem("consistency check", lambda: store.checker.problem or store.sampler.problem, degrades_only=True)

@@ -57,7 +57,7 @@ class Marks:
         self._look = look
         self._now_s = now_s
         self._told: dict[tuple[str, int], tuple[Position, float]] = {}
-        self.problem = ""
+        self._troubled = False
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -65,11 +65,11 @@ class Marks:
             await asyncio.sleep(EVERY_S)
             try:
                 await self.exchange()
-                self.problem = ""
-            except Unavailable as error:
-                if not self.problem:
+                self._troubled = False
+            except Unavailable as error:  # the online group needs the same store, and the room says so there
+                if not self._troubled:
                     log.warning("how far the histories are is not exchanged: %s", error)
-                self.problem = str(error)
+                self._troubled = True
 
     async def exchange(self) -> None:
         """Tell what changed here, and learn what others did. Raises StoreUnavailable."""
