@@ -57,11 +57,18 @@ async def shuffled_slices(world: World, seeded: random.Random, *, even: bool) ->
         topics = ("data.shop.orders", "data.shop.payments")
         moved = [(topic, p) for topic in topics for p in (0, 1) if even or seeded.random() < 0.6]
         await world.bus.publish([heartbeat(topic, p, at_us) for topic, p in moved])
+        await until(lambda moved=moved, to_us=at_us: applied(world, moved, to_us), 10, what="what moved is applied")
         asked = [f"o{n}" for n in seeded.sample(range(ORDERS + 2), 5)]
         await world.store.reads.read("shop", asked, (), at_us if even else 0, 10.0)
-        await asyncio.sleep(0)
     await world.publish(until_us=at_us)
     return at_us
+
+
+def applied(world: World, partitions: list[tuple[str, int]], to_us: int) -> bool:
+    """Whether the views have come so far in these partitions of topics."""
+    feeds = world.store.feeds.topics
+    places = [feeds[topic].place(view, str(p)) for topic, p in partitions for view in feeds[topic].views]
+    return not places or world.store.progress.visible_us(places) >= to_us
 
 
 async def checked(world: World) -> Counter[Outcome]:
