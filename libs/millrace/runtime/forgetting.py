@@ -116,9 +116,10 @@ class ForgetBook(TopicBook):
                 if request is not None:
                     await self._obey_one(request)
             except Exception as error:
-                log.warning("forgetting waits: %s", f"{request_id}: {type(error).__name__}: {error}", exc_info=True)
+                reason = f"{request_id}: {type(error).__name__}: {error}"
+                log.warning("forgetting waits: %s", reason, exc_info=True)
                 if request_id in self._waiting:  # else it was withdrawn meanwhile
-                    self._troubles[request_id] = f"{request_id}: {type(error).__name__}: {error}"
+                    self._troubles[request_id] = reason
                     del self._waiting[request_id]
                     self._waiting[request_id] = None  # behind the others
                 if self._troubles.keys() >= self._waiting.keys():
