@@ -18,11 +18,13 @@ def cell_value(text: str | None, kind: str) -> Any:
         if kind in ("number", "integer") and "_" not in text:
             number = int(text) if kind == "integer" else float(text)
             return number if math.isfinite(number) else text
+        if kind == "timestamp" and text.lstrip("-").isdecimal():
+            return int(text)
     except (ValueError, OverflowError):
         return text
     if kind == "boolean" and text.lower() in ("true", "false"):
         return text.lower() == "true"
-    return int(text) if kind == "timestamp" and text.lstrip("-").isdecimal() else text
+    return text
 
 
 def plain_value(value: Any) -> Any:

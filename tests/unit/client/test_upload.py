@@ -70,7 +70,8 @@ def test_parquet_cells_as_json_has_them(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "kind"), [("inf", "number"), ("1_000", "number"), ("1_0", "integer"), ("1.5", "integer")]
+    ("text", "kind"),
+    [("inf", "number"), ("1_000", "number"), ("1_0", "integer"), ("1.5", "integer"), ("--5", "timestamp")],
 )
 def test_what_is_no_number_stays_text(text, kind):
     assert cell_value(text, kind) == text
