@@ -80,11 +80,11 @@ class LatestLayout:
         Returns [columns, entities], float64 with NaN for null where all columns are numbers, else objects with None;
         and int64[entities]: the event time, or NEVER_US. Raises RowError.
         """
-        pairs = [(place, row) for place, parts in enumerate(rows) for row in parts if row is not None]
-        places = np.array([place for place, _ in pairs], dtype=np.int64)
-        found = [row for _, row in pairs]
+        found = [row for parts in rows for row in parts if row is not None]
+        known = [len(parts) - parts.count(None) for parts in rows]
+        places = np.repeat(np.arange(len(rows)), known)
         heads = self._heads(found)
-        if len(places) > 1 and (places[1:] == places[:-1]).any():  # several partitions know the entity
+        if max(known, default=0) > 1:  # several partitions know the entity
             order = np.lexsort((heads["seq"], heads["event_us"], places))
             newest_of_each = order[np.append(places[order][1:] != places[order][:-1], True)]
             places, heads = places[newest_of_each], heads[newest_of_each]

@@ -73,9 +73,9 @@ class RedisFeatures:
         self, places: Sequence[Place], wanted: Sequence[tuple[Place, str]]
     ) -> tuple[list[Position | None], list[bytes | None]]:
         """One MGET: all of it as of one instant."""
-        prefixes: dict[Place, str] = {}
-        keys = [self._prefix(place, prefixes) + "at" for place in places]
-        keys += [self._prefix(place, prefixes) + "of:" + entity for place, entity in wanted]
+        keys = [self._prefix(place) + "at" for place in places]
+        rows = {place: self._prefix(place) + "of:" for place in {place for place, _ in wanted}}
+        keys += [rows[place] + entity for place, entity in wanted]
         if not keys:
             return [], []
         found: list[bytes | None] = await _answered(self._client.mget(keys))
@@ -111,13 +111,8 @@ class RedisFeatures:
         keys = [prefix + "at", prefix + "fill", *(prefix + "of:" + entity for entity in rows)]
         return bool(await _answered(self._fill(keys=keys, args=[expected, told, position, *rows.values()])))
 
-    def _prefix(self, place: Place, known: dict[Place, str] | None = None) -> str:
-        if known is not None and place in known:
-            return known[place]
-        prefix = f"{self._namespace}:{{{place.project}/{place.source}/{place.label}}}:{place.view_id}:"
-        if known is not None:
-            known[place] = prefix
-        return prefix
+    def _prefix(self, place: Place) -> str:
+        return f"{self._namespace}:{{{place.project}/{place.source}/{place.label}}}:{place.view_id}:"
 
     async def rewrite_log(self) -> None:
         """Lets the server write its append-only file anew: what was deleted or replaced is in the old one still."""

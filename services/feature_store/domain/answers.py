@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -80,29 +81,73 @@ def read_rows(view: CompiledView, rows: Sequence[Sequence[bytes | None]], at_us:
     return Reading(columns, newest, at)
 
 
-def judge(view: CompiledView, reading: Reading) -> Judged:
-    """Status and age of a view's columns.
+class Judge:
+    """The rule of status and age for some views together, made once: for few entities the number of calls of numpy is
+    what costs, and it is the same for five views as for one.
 
     A view with a TTL is silent about an entity that was never heard of (MISSING) or not within the TTL (EXPIRED); one
     without lets its counts say 0. A null value is MISSING.
     """
-    newest, ttl_us = reading.newest_us, view.view.ttl_us
-    heard = newest != NEVER_US
-    everyone = bool(heard.all())
-    age = np.maximum(reading.at_us - (newest if everyone else np.where(heard, newest, reading.at_us)), 0)
-    status = np.where(is_null(reading.values), _MISSING, _PRESENT)
-    values = reading.values
-    if not everyone and (ttl_us or not view.view.is_windowed):
-        status[:, ~heard] = _MISSING
-    if ttl_us:
-        status[:, heard & (age > ttl_us)] = _EXPIRED
-    if ttl_us or not everyone:
-        age = np.where(heard, age, -1)
-        values = values.copy()
-        values[status != _PRESENT] = None if values.dtype == object else np.nan
-    return Judged(values, status, np.where(status == _MISSING, -1, age))
+
+    def __init__(self, views: Sequence[CompiledView]) -> None:
+        widths = [len(view.view.columns) for view in views]
+        ttl_us = [view.view.ttl_us for view in views]
+        self._view_of = np.repeat(np.arange(len(views)), widths)
+        self._spans = [slice(end - width, end) for width, end in zip(widths, np.cumsum(widths).tolist(), strict=True)]
+        self._expires = any(ttl_us)
+        self._ttl_us = np.array([ttl or _EVER_US for ttl in ttl_us], dtype=np.int64)[:, np.newaxis]
+        self._silent = np.array([bool(v.view.ttl_us or not v.view.is_windowed) for v in views])[:, np.newaxis]
+
+    def __call__(self, readings: Sequence[Reading]) -> list[Judged]:
+        """One per view. All readings are of equally many entities and have values of one type."""
+        # One view alone can be a whole block of a training set: nothing of its size is copied without need.
+        values = np.concatenate([r.values for r in readings]) if len(readings) > 1 else readings[0].values
+        newest_us = np.stack([reading.newest_us for reading in readings])
+        at_us = np.stack([reading.at_us for reading in readings])
+        status = np.where(is_null(values), _MISSING, _PRESENT)
+        heard = newest_us != NEVER_US
+        age_us = np.maximum(at_us - np.where(heard, newest_us, at_us), 0)
+        everyone = bool(heard.all())
+        if not everyone:
+            status[self._spread(~heard & self._silent)] = _MISSING
+        if self._expires:
+            status[self._spread(heard & (age_us > self._ttl_us))] = _EXPIRED
+        if self._expires or not everyone:
+            age_us[~heard] = -1
+            nothing: Any = None if values.dtype == object else np.nan
+            values = np.where(status == _PRESENT, values, nothing)
+        ages = np.where(status == _MISSING, -1, self._spread(age_us))
+        return [Judged(values[span], status[span], ages[span]) for span in self._spans]
+
+    def _spread(self, of_views: np.ndarray) -> np.ndarray:
+        """[views, n] as [columns, n]."""
+        if len(of_views) == 1:
+            return np.broadcast_to(of_views, (len(self._view_of), of_views.shape[1]))
+        return of_views[self._view_of]
 
 
+_judge_of = lru_cache(maxsize=256)(Judge)
+
+
+def judge(view: CompiledView, reading: Reading) -> Judged:
+    """Status and age of one view's columns."""
+    return _judge_of((view,))([reading])[0]
+
+
+def judge_all(readings: Mapping[Lookup, Reading]) -> dict[Lookup, Judged]:
+    """Status and age of each lookup's columns; those that can be are judged together."""
+    alike: dict[tuple[bool, int], list[Lookup]] = {}
+    for lookup, reading in readings.items():
+        values = reading.values
+        alike.setdefault((values.dtype == object, values.shape[1]), []).append(lookup)
+    judged: dict[Lookup, Judged] = {}
+    for lookups in alike.values():
+        together = _judge_of(tuple(lookup.view for lookup in lookups))
+        judged.update(zip(lookups, together([readings[lookup] for lookup in lookups]), strict=True))
+    return judged
+
+
+_EVER_US = np.iinfo(np.int64).max
 # As numbers: numpy looks an enumeration's member up slowly.
 _PRESENT, _MISSING, _EXPIRED = (np.int8(status) for status in (Status.PRESENT, Status.MISSING, Status.EXPIRED))
 
@@ -155,8 +200,7 @@ def blocked(plan: InputsPlan, judged: Mapping[Lookup, Judged]) -> Block:
         view = judged[lookup]
         status[part.places] = view.status[part.columns]
         age_us[part.places] = view.age_us[part.columns]
-        if len(part.numbers):
-            values[part.numbers] = view.values[part.number_columns].astype(np.float64)  # None becomes NaN
+        values[part.numbers] = view.values[part.number_columns]  # None becomes NaN
     texts = [
         ["" if value is None else str(value) for value in judged[feature.lookup].values[feature.column]]
         for feature in plan.texts

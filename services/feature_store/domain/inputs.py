@@ -11,6 +11,8 @@ from millrace.definitions.model import FieldType, Input
 
 from services.feature_store.domain.views import CompiledView
 
+Places = np.ndarray | slice  # int64, or a slice where they follow each other: numpy is much quicker with that
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lookup:
@@ -37,12 +39,12 @@ class Feature:
 @dataclass(frozen=True, slots=True)
 class Part:
     """The features of one lookup: their places in the answer and their columns in the view, all of them and those of
-    numbers alone; int64."""
+    numbers alone."""
 
-    places: np.ndarray
-    columns: np.ndarray
-    numbers: np.ndarray
-    number_columns: np.ndarray
+    places: Places
+    columns: Places
+    numbers: Places
+    number_columns: Places
 
 
 @dataclass(frozen=True)
@@ -98,11 +100,19 @@ class InputsPlan:
 
 def _part(features: Sequence[tuple[int, Feature]]) -> Part:
     numbers = [(place, feature) for place, feature in features if feature.type is not FieldType.STRING]
-    pairs = [[(place, feature.column) for place, feature in chosen] for chosen in (features, numbers)]
-    (places, columns), (number_places, number_columns) = (
-        np.array(chosen, dtype=np.int64).reshape(-1, 2).T for chosen in pairs
+    return Part(
+        _places([place for place, _ in features]),
+        _places([feature.column for _, feature in features]),
+        _places([place for place, _ in numbers]),
+        _places([feature.column for _, feature in numbers]),
     )
-    return Part(places, columns, number_places, number_columns)
+
+
+def _places(places: Sequence[int]) -> Places:
+    begin = places[0] if places else 0
+    if list(places) == list(range(begin, begin + len(places))):
+        return slice(begin, begin + len(places))
+    return np.array(places, dtype=np.int64)
 
 
 def plan_inputs(inputs: Sequence[Input], views: Mapping[str, CompiledView]) -> InputsPlan:

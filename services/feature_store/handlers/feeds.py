@@ -35,6 +35,9 @@ class SourceFeed:
     views: tuple[CompiledView, ...]
     table: Table
     partitions: int
+    _places: dict[str, tuple[Place, ...]] = field(
+        default_factory=dict, compare=False, repr=False
+    )  # asked by every read
 
     @property
     def topic(self) -> str:
@@ -45,9 +48,11 @@ class SourceFeed:
         """Where a view's rows of one partition live."""
         return Place(self.project, self.source.name, label, view.id)
 
-    def places(self, view: CompiledView) -> list[Place]:
+    def places(self, view: CompiledView) -> tuple[Place, ...]:
         """A view's places over all partitions."""
-        return [self.place(view, str(partition)) for partition in range(self.partitions)]
+        if view.id not in self._places:
+            self._places[view.id] = tuple(self.place(view, str(partition)) for partition in range(self.partitions))
+        return self._places[view.id]
 
 
 @dataclass(frozen=True)

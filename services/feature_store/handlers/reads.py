@@ -9,7 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 from millrace.aggregates import RowError
 
-from services.feature_store.domain.answers import Block, Cells, Judged, assemble, blocked, join_keys, judge, read_rows
+from services.feature_store.domain.answers import (
+    Block,
+    Cells,
+    Judged,
+    Reading,
+    assemble,
+    blocked,
+    join_keys,
+    judge_all,
+    read_rows,
+)
 from services.feature_store.domain.consistency import Standing
 from services.feature_store.domain.inputs import InputsPlan, Lookup
 from services.feature_store.domain.values import Position
@@ -140,20 +150,21 @@ class OnlineReads:
             return
         known = dict(zip((*positions, *retries), found, strict=False))
         visible = self._noted(positions, found[: len(positions)])
-        begin = 0
+        begin, readings = 0, {}
         for lookup, own in labels.items():
             width, end = len(own), begin + len(own) * len(keys[lookup])
             at_us = min(visible[place] for place in own if place.label != RETRIED)
             as_of[lookup.view.id] = at_us
             standings[lookup] = Standing(at_us, {p.label: at for p in own if (at := known[p]) is not None})
             parts = [rows[i : i + width] for i in range(begin, end, width)]
-            judged[lookup] = _read(lookup.view, parts, at_us)
+            readings[lookup] = _read(lookup.view, parts, at_us)
             begin = end
+        judged.update(judge_all(readings))
 
-    def _labels(self, feed: ProjectFeed, view: CompiledView) -> list[Place]:
+    def _labels(self, feed: ProjectFeed, view: CompiledView) -> tuple[Place, ...]:
         own = feed.source_of(view).places(view)
         retry = self._retry_place(feed, view)
-        return [*own, retry] if retry in self._retried else own
+        return (*own, retry) if retry in self._retried else own
 
     def _retry_place(self, feed: ProjectFeed, view: CompiledView) -> Place:
         return feed.source_of(view).place(view, RETRIED)
@@ -191,8 +202,8 @@ class OnlineReads:
         return visible
 
 
-def _read(view: CompiledView, rows: Sequence[Sequence[bytes | None]], at_us: int) -> Judged:
+def _read(view: CompiledView, rows: Sequence[Sequence[bytes | None]], at_us: int) -> Reading:
     try:
-        return judge(view, read_rows(view, rows, at_us))
+        return read_rows(view, rows, at_us)
     except RowError as error:
         raise RowCorrupt(f"view {view.id}: {error}") from error
