@@ -244,12 +244,12 @@ def join(room: RoomProcess, store: FeatureStore, definitions: DefinitionBook) ->
     status.problem("consistency check", lambda: store.checker.problem or store.sampler.problem, degrades_only=True)
     status.consumes(definitions)
     status.consumes(store.consumers.online)
-    status.deferred(lambda: store.consumers.history.lag_records + store.writer.held_rows)
+    status.defers(store.consumers.history)
+    status.deferred(lambda: store.writer.held_rows)
     status.busy(lambda: store.training.building + store.forgets.busy)
     status.watermarks(store.watermarks_us)
     _report(status, "online", store.consumers.online)
     _report(status, "history", store.consumers.history)
-    status.reports(store.consumers.history)
 
 
 def _report(status: StatusBoard, name: str, worker: Worker) -> None:

@@ -104,8 +104,7 @@ class Labeling:
         status = room.status
         status.consumes(self.data_worker)
         status.consumes(self.definitions)
-        status.deferred(lambda: self.history_worker.lag_records)
-        status.reports(self.history_worker)
+        status.defers(self.history_worker)
         for worker in (self.data_worker, self.history_worker):
             status.dead_letters(lambda worker=worker: worker.dead_letters)  # type: ignore[misc]
         status.unpublished(lambda: self.relay.unpublished_records)

@@ -214,10 +214,10 @@ class KafkaSubscription:
 
     @property
     def settled(self) -> bool:
-        """Whether the assignment answers the topics last asked for."""
+        """As `Subscription.settled`."""
         if not self._topics:
             return True
-        if self._consumer is None or not self._assignments.joined:
+        if self._consumer is None or not self._assignments.joined or self._assignments.fresh:
             return False
         return self._topics <= {topic for topic in self._topics if self._consumer.partitions_for_topic(topic)}
 

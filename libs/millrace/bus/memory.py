@@ -147,8 +147,8 @@ class MemorySubscription:
 
     @property
     def settled(self) -> bool:
-        """Whether every topic asked for exists: assignments are immediate here."""
-        return all(topic in self._broker.logs for topic in self.topics)
+        """As `Subscription.settled`; assignments are immediate here."""
+        return not self._fresh and all(topic in self._broker.logs for topic in self.topics)
 
     def assign(self, partitions: frozenset[TopicPartition]) -> None:
         """Called by the broker: as in Kafka's eager protocol every partition starts again from what was committed."""

@@ -29,7 +29,7 @@ class Subscription(Protocol):
 
     @property
     def settled(self) -> bool:
-        """Whether the assignment answers the topics last asked for."""
+        """Whether the assignment answers the topics last asked for, and nothing fresh waits to be taken."""
         ...
 
     def take_fresh(self) -> list[TopicPartition]:

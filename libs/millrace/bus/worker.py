@@ -272,6 +272,7 @@ class Worker:
             taken = subscription.take_fresh()
             if taken:
                 self._fresh, self._waiting = set(taken), {}
+                self._next = {place: at for place, at in self._next.items() if place not in self._fresh}
                 for place in self._lanes.busy & self._fresh:
                     subscription.hold(place)
             fresh = sorted(self._fresh - self._lanes.busy)
@@ -327,7 +328,9 @@ class Worker:
         if not done:
             return
         mine = {place: offset for place, offset in done.items() if place in subscription.assignment}
-        self._handled.update({place: offset for place, offset in done.items() if place not in mine})
+        # Where the start is still to be looked up, that look may be older than this commit.
+        placed = mine.keys() - self._fresh if subscription.settled else frozenset()
+        self._handled.update({place: offset for place, offset in done.items() if place not in placed})
         try:
             if mine:
                 await subscription.commit(mine)

@@ -65,6 +65,7 @@ class StatusBoard:
         self._watermarks: list[Callable[[], Mapping[str, int]]] = []
         self._definitions: list[Callable[[], Mapping[str, int]]] = []
         self._consumers: list[Consumes] = []
+        self._deferring: list[Consumes] = []
         self._workers: list[Reports] = []
         self._problems: dict[str, tuple[Callable[[], str], bool]] = {}
 
@@ -91,7 +92,7 @@ class StatusBoard:
 
     async def learn_lag(self) -> None:
         """Asks the broker what waits now, for a snapshot that misses nothing. Raises BusUnavailable."""
-        await asyncio.gather(*(consumer.learn_lag() for consumer in self._consumers))
+        await asyncio.gather(*(consumer.learn_lag() for consumer in (*self._consumers, *self._deferring)))
 
     def hurry(self) -> None:
         """Lets what waits be handled at once, though it is being gathered."""
@@ -101,6 +102,13 @@ class StatusBoard:
     def deferred(self, count: Count) -> None:
         """Records that a sink has yet to write, where whoever reads the sink waits for it by itself."""
         self._counts["deferred"].append(count)
+
+    def defers(self, consumer: Consumes) -> None:
+        """Counts what waits for `consumer` as deferred: nobody hurries it."""
+        self._deferring.append(consumer)
+        if isinstance(consumer, Reports):
+            self.reports(consumer)
+        self.deferred(lambda: consumer.lag_records)
 
     def unpublished(self, count: Count) -> None:
         """State changes written but not yet published."""

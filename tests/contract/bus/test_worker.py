@@ -314,6 +314,36 @@ async def test_members_of_a_group_share_and_inherit(fabric: Fabric) -> None:
         await until(lambda: {r.data for r in one.records} >= {b"%d" % i for i in range(20, 30)}, 20)
 
 
+async def test_a_partition_that_comes_back_counts_as_waiting_until_its_start_is_known(fabric: Fabric) -> None:
+    bus = fabric.bus()
+    topic = await fabric.topic(bus, partitions=2)
+    await bus.publish([message(topic, str(p), partition=p) for p in range(2)])
+    go_on = asyncio.Event()
+    go_on.set()
+
+    async def from_the_beginning(fresh: list[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        await go_on.wait()
+        return dict.fromkeys([place for place in fresh if place[0] == topic], 0)
+
+    def shares(worker: Worker) -> int:
+        return sum(place[0] == topic for place in worker.assignment)
+
+    sink = Sink()
+    staying = worker_of(fabric, bus, sink, topic, start_offsets=from_the_beginning)
+    leaving = worker_of(fabric, fabric.bus(), Sink(), topic)
+    async with running(staying.run):
+        await until(lambda: len(sink.records) == 2 and staying.lag_records == 0, 20)
+        async with running(leaving.run):
+            await until(lambda: shares(staying) == shares(leaving) == 1, 30)
+            await until(lambda: staying.lag_records == 0, 20)
+            go_on.clear()  # what it holds, and where it is to begin again, nobody can say for a while
+        await until(lambda: shares(staying) == 2, 30)
+        handled = len(sink.records)
+        assert staying.lag_records > 0
+        go_on.set()
+        await until(lambda: len(sink.records) >= handled + 2 and staying.lag_records == 0, 20)
+
+
 async def test_a_stop_lets_the_batch_in_hand_finish(fabric: Fabric) -> None:
     bus = fabric.bus()
     topic = await fabric.topic(bus)

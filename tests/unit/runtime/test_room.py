@@ -69,14 +69,18 @@ async def test_who_waits_for_rest_hurries_what_is_being_gathered(tmp_path):
         handled_records = 0
         lag_records = 0
 
+        def __init__(self, name):
+            self.name = name
+
         async def learn_lag(self):
-            asked.append("lag")
+            asked.append(f"lag of {self.name}")
 
         def hurry(self):
-            asked.append("hurry")
+            asked.append(f"hurry {self.name}")
 
     process = RoomProcess("toy", RoomSettings(home=tmp_path))
-    process.status.consumes(Gathering())
+    process.status.consumes(Gathering("one"))
+    process.status.defers(Gathering("two"))
     task = await run(process)
     async with open_channel(process.status.grpc_address) as channel:
         stub = common_pb2_grpc.RoomStub(channel)
@@ -84,7 +88,7 @@ async def test_who_waits_for_rest_hurries_what_is_being_gathered(tmp_path):
             await stub.Describe(common_pb2.DescribeRequest(**how))
             asked.append("|")
     await stop(process, task)
-    assert asked == ["|", "hurry", "|", "hurry", "lag", "|"]
+    assert asked == ["|", "hurry one", "|", "hurry one", "lag of one", "lag of two", "|"]
 
 
 async def test_a_room_that_is_starting_does_not_say_that_something_is_not_there(tmp_path):
