@@ -38,6 +38,7 @@ class _Frame:
     y1: float
     width: float
     height: float
+    step: float = 1.0  # between the lines across
 
     def x(self, value: float) -> float:
         return _LEFT + (value - self.x0) / ((self.x1 - self.x0) or 1.0) * (self.width - _LEFT - _RIGHT)
@@ -163,18 +164,37 @@ def _frame(
     if not ys:
         return None
     xs += [mark.x for mark in marks]
-    margin = (max(ys) - min(ys)) * 0.08 or abs(ys[0]) * 0.1 or 1.0
-    return _Frame(min(xs), max(xs), min(ys) - margin, max(ys) + margin, width, height)
+    step, y0, y1 = _scale(min(ys), max(ys))
+    return _Frame(min(xs), max(xs), y0, y1, width, height, step)
+
+
+def _scale(low: float, high: float) -> tuple[float, float, float]:
+    """(step, first, last) of an axis that shows both: steps of 1, 2 or 5 times a power of ten, some four of them, and
+    from zero where that is not far."""
+    if low == high:
+        low, high = (min(low, 0.0), max(high, 0.0)) if low else (0.0, 1.0)
+    if 0 < low < 0.6 * high:
+        low = 0.0
+    rough = (high - low) / 4
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * n for n in (1, 2, 5, 10) if power * n >= rough * (1 - 1e-9))
+    return step, math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
 
 
 def _grid(frame: _Frame, x_is_time_us: bool) -> str:
     parts = []
-    for i in range(5):
-        value = frame.y0 + (frame.y1 - frame.y0) * i / 4
+    for i in range(round((frame.y1 - frame.y0) / frame.step) + 1):
+        value = round(frame.y0 / frame.step + i) * frame.step
         y = frame.y(value)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{frame.width - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="tick end" x="{_LEFT - 6}" y="{y + 4:.1f}">{escape(_short(value))}</text>')
+        parts.append(f'<text class="tick end" x="{_LEFT - 6}" y="{y + 4:.1f}">{_tick(value, frame.step)}</text>')
     return "".join(parts) + _x_axis(frame, x_is_time_us)
+
+
+def _tick(value: float, step: float) -> str:
+    """With as many digits as tell one line from the next."""
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    return f"{value:,.{decimals}f}" if decimals <= 6 and abs(value) < 1e9 else f"{value:.3g}"
 
 
 def _x_axis(frame: _Frame, x_is_time_us: bool) -> str:

@@ -43,6 +43,11 @@ class Portrait:
         """Population standard deviation; 0 for fewer than two numbers."""
         return math.sqrt(max(self.squares, 0.0) / self.numbers) if self.numbers > 1 else 0.0
 
+    @property
+    def distinct_values(self) -> int:
+        """About so many, and never more than there are."""
+        return min(self.distinct.count, self.events - self.nulls)
+
     def quantiles(self) -> list[float]:
         """At QUANTILES, within 2 %; NaN where there are no numbers."""
         return [min(max(q, self.low), self.high) if q == q else q for q in self.spread.quantiles(QUANTILES)]

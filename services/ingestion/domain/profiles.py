@@ -54,9 +54,9 @@ class Moments:
 
     @property
     def distinct(self) -> int:
-        """Estimated number of distinct values."""
+        """About so many distinct values, and never more than there are."""
         unset = _SKETCH_BITS - (int(self.sketch, 16).bit_count() if self.sketch else 0)
-        return round(_SKETCH_BITS * math.log(_SKETCH_BITS / max(unset, 1)))
+        return min(round(_SKETCH_BITS * math.log(_SKETCH_BITS / max(unset, 1))), self.events - self.nulls)
 
     def _count_distinct(self, finite: NDArray[np.float64]) -> None:
         bits = (finite + 0.0).view(np.uint64)  # adding 0.0 makes -0.0 equal 0.0

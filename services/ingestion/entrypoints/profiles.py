@@ -75,7 +75,7 @@ def _portrait(name: str, portrait: Portrait) -> service_pb2.FieldPortrait:
         field=name,
         events=portrait.events,
         nulls=portrait.nulls,
-        distinct=portrait.distinct.count,
+        distinct=portrait.distinct_values,
         common=[service_pb2.Frequency(text=text, events=count) for text, count in portrait.common.top()],
     )
     if portrait.numbers:

@@ -77,3 +77,21 @@ async def test_buttons_need_the_token_of_the_page_and_the_same_origin(client):
     for header in ({"origin": "http://evil"}, {"sec-fetch-site": "cross-site"}):
         assert (await client.post("/", data={"csrf": token}, headers=header)).status_code == 403
     assert (await client.post("/", headers={"authorization": "Bearer x"})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([0, 12], ["0", "5", "10", "15"]),  # counts begin at nothing, and none is below it
+        ([12, 12], ["0", "5", "10", "15"]),
+        ([0, 0], ["0.0", "0.5", "1.0"]),
+        ([-3, 4], ["-4", "-2", "0", "2", "4"]),
+        ([1053.2, 1054.1], ["1,053.0", "1,053.5", "1,054.0", "1,054.5"]),
+        ([2e-9, 3e-9], ["2e-09", "2.5e-09", "3e-09"]),
+    ],
+)
+def test_the_lines_across_a_chart_are_at_round_values(values, ticks):
+    drawing = ElementTree.fromstring(str(svg.line_chart({"one": list(enumerate(values))}, x_is_time_us=False)))
+    texts = [(float(e.get("x")), e.text) for e in drawing.iter() if e.get("class") == "tick end"]
+    leftmost = min(x for x, _ in texts)
+    assert [text for x, text in texts if x == leftmost] == ticks
