@@ -149,8 +149,19 @@ async def bare_echo(doors: Doors, seed: int) -> Run:
 
 
 async def half_load(doors: Doors, seed: int) -> Run:
+    """Half of the bar for single events, whatever this machine reaches."""
+    return await _at_rate(doors, seed, HALF_LOAD_PER_S)
+
+
+async def half_of_reached(doors: Doors, seed: int) -> Run:
+    """Half of what single events reached right before."""
+    reached = await unary_grpc(doors, seed + 1_000)
+    return await _at_rate(doors, seed, reached.per_s / 2)
+
+
+async def _at_rate(doors: Doors, seed: int, per_s: float) -> Run:
     """Calls begin when their time has come, whatever became of those before; latency counts from that time."""
-    count = int(HALF_LOAD_PER_S * HALF_LOAD_S)
+    count = int(per_s * HALF_LOAD_S)
     events = list(rows(count, seed))
     took_s: list[float] = []
 
@@ -163,7 +174,7 @@ async def half_load(doors: Doors, seed: int) -> Run:
             begin = time.perf_counter() + 0.05
             under_way = []
             for i, event in enumerate(events):
-                due_s = begin + i / HALF_LOAD_PER_S
+                due_s = begin + i / per_s
                 if (ahead_s := due_s - time.perf_counter()) > 0:
                     await asyncio.sleep(ahead_s)
                 under_way.append(calls.create_task(call(made[i % UNARY_CONNECTIONS], event, due_s)))
@@ -176,6 +187,7 @@ LOADS = (
     Load("bulk, HTTP NDJSON", 20_000, 0, bulk_http),
     Load("single events, gRPC", 2_500, 0, unary_grpc),
     Load("single events, half load", 0, 10, half_load),
+    Load("single events, half of what was reached", 0, 10, half_of_reached),
     Load("bare echo, single calls", 0, 0, bare_echo),
 )
 

@@ -14,6 +14,7 @@ from typing import IO, Any, Protocol
 import fsspec
 
 from millrace.stores.errors import ObjectCorrupt, ObjectMissing, StoreUnavailable
+from millrace.stores.files import sync_folder
 
 PREFIX = "sha256:"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -233,7 +234,7 @@ class _FolderWriter:
             self._file.close()
             place.parent.mkdir(parents=True, exist_ok=True)
             self._draft.replace(place)
-            _sync_folder(place.parent)
+            sync_folder(place.parent)
         except OSError as error:
             raise StoreUnavailable(f"cannot store {place}: {error}") from error
         return PREFIX + self._hash.hexdigest()
@@ -242,15 +243,6 @@ class _FolderWriter:
         if self._file is not None:
             self._file.close()
         self._draft.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    # The rename itself must survive a power cut, or metadata could name an object that is not there.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class S3Objects:

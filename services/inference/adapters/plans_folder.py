@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from dataclasses import asdict
 from pathlib import Path
+
+from millrace.stores.files import write_whole
 
 from services.inference.domain.plan import Plan, PlanError, Role, Variant
 
@@ -35,7 +36,7 @@ class FolderPlans:
         """Replace the plan of its model."""
         name = hashlib.sha256(plan.model.encode()).hexdigest()[:32]  # a model's name need not be a file's name
         document = {"format": FORMAT, "plan": asdict(plan)}
-        write_durably(self._folder / f"{name}.json", json.dumps(document, indent=1).encode())
+        write_whole(self._folder / f"{name}.json", json.dumps(document, indent=1).encode())
 
 
 def _plan(document: dict[str, object]) -> Plan:
@@ -46,19 +47,3 @@ def _plan(document: dict[str, object]) -> Plan:
     plan = Plan(**facts, variants=variants)
     plan.check()
     return plan
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """A reader, also one after a power loss, sees the whole file or the former one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".tmp")
-    with fresh.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -11,8 +11,7 @@ from pathlib import Path
 from millrace.definitions.model import Clock, Project
 from millrace.runtime.clock import ClockBook
 from millrace.runtime.definitions import Definition
-
-from .plans_folder import write_durably
+from millrace.stores.files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +52,7 @@ class BookProjects:
             self._facts[name] = facts_of(definition)
         document = {project: asdict(facts) for project, facts in self._facts.items()}
         try:
-            write_durably(self._file, json.dumps(document, indent=1).encode())
+            write_whole(self._file, json.dumps(document, indent=1).encode())
         except OSError as error:
             log.error("definitions are known but not kept for a cold start: %s", error)
 

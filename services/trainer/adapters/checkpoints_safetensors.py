@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from millrace.stores.files import write_whole
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
@@ -78,13 +78,3 @@ class Checkpoints:
 
     def _files(self) -> list[Path]:
         return sorted(self._folder.glob("epoch-*.safetensors"))
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Puts `data` at `path` so that no reader, even after a crash, sees part of it."""
-    aside = path.with_name(path.name + ".part")
-    with aside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)

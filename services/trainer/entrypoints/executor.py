@@ -11,8 +11,8 @@ from pathlib import Path
 from millrace.definitions.canonical import from_canonical_json, to_canonical_json
 from millrace.definitions.model import FieldType, Project
 from millrace.runtime.errors import RoomError
+from millrace.stores.files import write_whole
 
-from services.trainer.adapters.checkpoints_safetensors import write_whole
 from services.trainer.domain.examples import ColumnSpec
 from services.trainer.domain.job import GATE, ChampionSpec, GateSettings, JobResult, JobSpec, NetSettings
 from services.trainer.domain.runs import CandidateModel, Run, State

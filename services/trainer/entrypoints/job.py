@@ -11,7 +11,8 @@ import os
 import sys
 from pathlib import Path
 
-from services.trainer.adapters.checkpoints_safetensors import write_whole
+from millrace.stores.files import write_whole
+
 from services.trainer.entrypoints.job_steps import run
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from millrace.stores.files import write_whole
+from millrace.stores.objects import digest_of
 
 from services.trainer.adapters.baselines_sklearn import constant, linear
-from services.trainer.adapters.checkpoints_safetensors import write_whole
 from services.trainer.adapters.scorer_onnxruntime import Scorer
 from services.trainer.domain.bundle import bundle_json, golden, golden_rows
 from services.trainer.domain.encoding import encode_rows, learn_encoding
@@ -90,11 +90,6 @@ def leave(folder: Path, stands: Judged, other: Judged | None, split: Split) -> J
         report_digest=digest_of(report),
         metrics=tuple(sorted(metrics.items())),
     )
-
-
-def digest_of(data: bytes) -> str:
-    """The name of an artifact with these bytes."""
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def _preference(stands: Judged, other: Judged | None) -> str:
