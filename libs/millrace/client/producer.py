@@ -29,6 +29,7 @@ T = TypeVar("T")
 JsonEvent = bytes | str | Mapping[str, Any] | service_pb2.DataEvent
 DEADLINE_S = 60.0
 SPOOL_AFTER_S = 2.0  # with a spool: what the platform has not taken by then goes to the disk
+HAND_OVER_S = 10.0  # nobody waits for what was spooled: a slow platform may take longer over it
 LONGEST_PAUSE_S = 30.0  # between attempts to hand over what waits on the disk
 MAX_IN_FLIGHT = 8  # calls of one producer on the way at once; the next `publish` waits
 
@@ -68,7 +69,8 @@ class Producer:
     """Async producer of one project. Repeats are safe: an event without id gets one derived from its content.
 
     Batches of one `publish` call go one behind the other, over one stream where there are several, so events of one key
-    keep their order; calls for different sources may run at once.
+    keep their order; calls for different sources may run at once. `tls_ca` is a file of the certificates (PEM) that the
+    platform's is checked against; without it nothing is encrypted.
 
     With a folder for `spool`, what the platform does not take within `deadline_s` is written to a file there and handed
     over, in its order, when the platform is back, by this producer or by the next one on the same folder: nothing is
@@ -85,10 +87,12 @@ class Producer:
         batch_events: int = BATCH_EVENTS,
         deadline_s: float | None = None,
         token: str = "",
+        tls_ca: Path | None = None,
         spool: Path | None = None,
         spool_max_bytes: int = MAX_BYTES,
     ) -> None:
-        self._channel = open_channel(address, is_bare=True)
+        root = tls_ca.read_bytes() if tls_ca is not None else None
+        self._channel = open_channel(address, root_certificates=root, secure=root is not None, is_bare=True)
         self._token = token
         self._stub: Any = service_pb2_grpc.IngestionStub(self._channel)
         self._project = project
@@ -210,13 +214,13 @@ class Producer:
         pause_s = SPOOL_AFTER_S / 4
         while True:
             await self._spooled.wait()
-            head = self._spool.head(self._batch_events)
+            head = self._spool.head(self._batch_events, BATCH_BYTES)
             if head is None:
                 self._spooled.clear()
                 self._empty.set()
                 continue
             try:
-                self.handed_over.add(await self._send(head.source, head.events))
+                self.handed_over.add(await self._send(head.source, head.events, max(self._deadline_s, HAND_OVER_S)))
             except CallFailed as error:
                 self.problem = str(error)
                 log.warning("%d events wait on the disk: %s", self.waiting, error)
@@ -226,7 +230,9 @@ class Producer:
             self._spool.remove(head)
             self.problem, pause_s = "", SPOOL_AFTER_S / 4
 
-    async def _send(self, source: str, batch: list[service_pb2.DataEvent]) -> service_pb2.PublishReply:
+    async def _send(
+        self, source: str, batch: list[service_pb2.DataEvent], deadline_s: float = 0.0
+    ) -> service_pb2.PublishReply:
         request = self._request(source, batch)
         async with self._slots:
             return await call_with_retries(
@@ -234,7 +240,7 @@ class Producer:
                 lambda remaining_s: self._stub.Publish(
                     request, timeout=remaining_s, metadata=outgoing_metadata(self._token)
                 ),
-                self._deadline_s,
+                deadline_s or self._deadline_s,
             )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from millrace.client.batching import cut
 from millrace.client.errors import SpoolFull, SpoolTaken
 from millrace.wire.ingestion.v1 import service_pb2
 
@@ -67,15 +68,17 @@ class Spool:
         self.waiting += len(rows)
         self._bytes += size
 
-    def head(self, most: int) -> Waiting | None:
-        """At most so many events of the source whose event waits longest; None when nothing waits."""
+    def head(self, most: int, most_bytes: int) -> Waiting | None:
+        """At most so many events and bytes, but one event at least, of the source whose event waits longest; None when
+        nothing waits."""
         oldest = self._database.execute("SELECT source FROM events ORDER BY seq LIMIT 1").fetchone()
         if oldest is None:
             return None
         rows = self._database.execute(
             "SELECT seq, event FROM events WHERE source = ? ORDER BY seq LIMIT ?", (oldest[0], most)
-        ).fetchall()
-        return Waiting(oldest[0], [service_pb2.DataEvent.FromString(data) for _, data in rows], rows[-1][0])
+        )
+        batch = next(cut(rows, lambda row: len(row[1]), most, most_bytes))
+        return Waiting(oldest[0], [service_pb2.DataEvent.FromString(data) for _, data in batch], batch[-1][0])
 
     def remove(self, done: Waiting) -> None:
         """Forgets what `head` gave."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import codecs
 import csv
-import itertools
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import PurePath
 from typing import IO
 
+from millrace.client.batching import cut
 from millrace.definitions.cells import cell_value, plain_value
 from millrace.runtime.errors import Invalid
 
-from services.ingestion.handlers.judge import Incoming
+from services.ingestion.handlers.judge import MAX_EVENT_BYTES, Incoming
 
-PARQUET_ROWS = 5_000
+PARQUET_ROWS = 500  # decoded at once
+BATCH_BYTES = 8 * 1024 * 1024
 FORMATS = {
     "application/x-ndjson": "ndjson",
     "application/jsonl": "ndjson",
@@ -43,22 +44,34 @@ def read_file(kind: str, file: IO[bytes], types: Mapping[str, str]) -> Iterator[
 
 async def rows_aside(rows: Iterator[Incoming], batch_events: int) -> AsyncIterator[list[Incoming]]:
     """Batches of rows, read in a thread, so that parsing holds nobody up."""
-    while batch := await asyncio.to_thread(lambda: list(itertools.islice(rows, batch_events))):
+    batches = cut(rows, lambda row: len(row.json), batch_events, BATCH_BYTES)
+    while batch := await asyncio.to_thread(next, batches, None):
         yield batch
 
 
 def _ndjson(file: IO[bytes], types: Mapping[str, str]) -> Iterator[Incoming]:
-    for line in file:
+    # A line that is longer than an event may be is refused by its beginning: it need not fit into memory.
+    while line := file.readline(MAX_EVENT_BYTES + 1):
+        rest = line
+        while len(rest) > MAX_EVENT_BYTES and not rest.endswith(b"\n"):
+            rest = file.readline(MAX_EVENT_BYTES + 1)
         if line.strip():
-            yield Incoming(line.strip())
+            yield Incoming(line if len(line) > MAX_EVENT_BYTES else line.strip())
 
 
 def _csv(file: IO[bytes], types: Mapping[str, str]) -> Iterator[Incoming]:
-    reader = csv.DictReader(codecs.iterdecode(file, "utf-8-sig", errors="replace"))
-    for row in reader:
-        extra = row.pop(None, None)  # cells beyond the header line
-        cells = {name: cell_value(text, types.get(name, "string")) for name, text in row.items()}
-        yield Incoming(value=None if extra else cells)
+    """A row with another number of cells than the head comes as the list of its cells, which no contract takes."""
+    reader = csv.reader(codecs.iterdecode(file, "utf-8-sig", errors="replace"))
+    try:
+        head = next(reader, [])
+        for cells in reader:
+            if len(cells) == len(head):
+                values = zip(head, cells, strict=True)
+                yield Incoming(value={name: cell_value(text, types.get(name, "string")) for name, text in values})
+            elif cells:
+                yield Incoming(value=cells)
+    except csv.Error as error:
+        raise Invalid(f"the file cannot be read on after line {reader.line_num}: {error}") from error
 
 
 def _parquet(file: IO[bytes], types: Mapping[str, str]) -> Iterator[Incoming]:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import IO, Any
+from typing import IO, Annotated, Any
 
 import msgspec
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.requests import Request
 from millrace.runtime import auth
+from millrace.runtime.errors import RoomError
 
 from services.ingestion.entrypoints.cloudevents import is_cloudevent, read_cloudevents
 from services.ingestion.entrypoints.files import format_of, read_file, rows_aside
 from services.ingestion.entrypoints.rpc import origin
-from services.ingestion.errors import TooLarge
+from services.ingestion.errors import LaneFull, TooLarge
 from services.ingestion.handlers.judge import Incoming
 from services.ingestion.handlers.lanes import ACCEPTED, DUPLICATE, Outcome
 from services.ingestion.handlers.plane import Ingestion
 
 FILE_BATCH_EVENTS = 500
+FULL_PATIENCE_S = 60.0  # that rows of a file wait behind other events
 MAX_VERDICTS = 1_000  # in the answer to a file; the counts are always whole
 SCHEMA_HEADER = "millrace-schema-version"  # the definition version that the request's events were written by
 MEMORY_SPOOL_BYTES = 8 * 1024 * 1024
@@ -43,7 +47,15 @@ def router(plane: Ingestion, max_body_bytes: int, max_file_bytes: int) -> APIRou
         return summary(await plane.publish(project, source, events, origin()))
 
     @routes.post("/files")
-    async def upload(project: str, source: str, request: Request, format: str = "", name: str = "") -> dict[str, Any]:
+    async def upload(
+        project: str,
+        source: str,
+        request: Request,
+        format: str = "",
+        name: str = "",
+        after: Annotated[int, Query(ge=0)] = 0,
+    ) -> dict[str, Any]:
+        """`after`: so many rows were taken by an earlier call, which said so when it failed."""
         auth.require("producer")
         kind = format_of(format, name, request.headers.get("content-type", ""))
         declared = plane.definition(project).project.sources
@@ -52,12 +64,33 @@ def router(plane: Ingestion, max_body_bytes: int, max_file_bytes: int) -> APIRou
             await _spool(request, spool, max_file_bytes)
             spool.seek(0)
             total: dict[str, Any] = {"accepted": 0, "duplicates": 0, "quarantined": 0, "verdicts": []}
-            async for batch in rows_aside(read_file(kind, spool, types), FILE_BATCH_EVENTS):
-                named = _named(batch, request.headers.get(SCHEMA_HEADER, ""))
-                _add(total, summary(await plane.publish(project, source, named, origin())))
+            taken = after
+            try:
+                rows = itertools.islice(read_file(kind, spool, types), after, None)
+                async for batch in rows_aside(rows, FILE_BATCH_EVENTS):
+                    named = _named(batch, request.headers.get(SCHEMA_HEADER, ""))
+                    _add(total, summary(await _patiently(plane, project, source, named)))
+                    taken += len(batch)
+            except RoomError as error:
+                if taken > after:
+                    # Ids are remembered for a while only: the whole file again could double its first rows.
+                    error.args = (f"{error}; {taken} rows of the file were taken: send it again with after={taken}",)
+                raise
         return total
 
     return routes
+
+
+async def _patiently(plane: Ingestion, project: str, source: str, events: Sequence[Incoming]) -> list[Outcome]:
+    """Waits its turn where the lane is full: the rest of a file has already come."""
+    deadline_s = asyncio.get_running_loop().time() + FULL_PATIENCE_S
+    while True:
+        try:
+            return await plane.publish(project, source, events, origin())
+        except LaneFull as error:
+            if asyncio.get_running_loop().time() > deadline_s:
+                raise
+            await asyncio.sleep(error.retry_after_ms / 1000)
 
 
 def split_events(body: bytes, content_type: str, event_id: str = "") -> list[Incoming]:

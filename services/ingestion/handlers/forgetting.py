@@ -75,7 +75,8 @@ class ForgetDesk:
         found, example = self._names(project, entity, fields)
         reference = entity_reference(self._secret, project, entity)
         for row in await self._book.newest(project, reference):
-            if not row.done_us and set(fields) <= set(row.fields):
+            named = {(identity.source, identity.field) for identity in row.request.identities}
+            if not row.done_us and {(name.source, name.field) for name in found} <= named:
                 return await self._status(await self._publish(row))
         request = Forget(id=new_id(), project=project, phase=Forget.ASKED, salt=os.urandom(SALT_BYTES), actor=actor)
         lanes = {lane.name: lane for lane in self._plane.lanes_of(project)}

@@ -1,5 +1,6 @@
 """A producer's spool: what the platform does not take waits on the disk, in order, whatever happens to the producer."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -92,6 +93,17 @@ def test_a_spool_has_one_owner(tmp_path):
     Spool(tmp_path / "a.db").close()
 
 
+async def test_large_events_are_handed_over_in_calls_that_the_platform_takes(port, tmp_path):
+    door = Door()
+    async with producer(port, tmp_path) as made:
+        large = [{"n": n, "text": "x" * 140_000} for n in range(100)]  # 14 MB: more than one call carries
+        assert (await made.publish("readings", large)).spooled == 100
+        async with serving(port, door):
+            assert await made.flush(60)
+        assert made.handed_over.accepted == 100 and made.problem == ""
+    assert [json.loads(text)["n"] for _, text in door.taken] == list(range(100))
+
+
 def test_what_was_said_to_be_spooled_survives_a_kill(port, tmp_path):
     script = (
         "import pathlib, sys\n"
@@ -111,7 +123,7 @@ def test_what_was_said_to_be_spooled_survives_a_kill(port, tmp_path):
     said += [int(line) for line in rest.split("\n")[:-1]]
     spool = Spool(tmp_path / "plant.db")
     assert spool.waiting >= said[-1] >= 100
-    head = spool.head(10_000)
+    head = spool.head(10_000, 10**6)
     assert [event.json for event in head.events] == [b'{"n":%d}' % n for n in range(spool.waiting)]
     spool.close()
 

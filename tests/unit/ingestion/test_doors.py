@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 
 import grpc
 import httpx
@@ -22,9 +23,11 @@ from millrace.definitions.model import Clock
 from millrace.runtime.channels import open_channel
 from millrace.wire.common.v1 import common_pb2, common_pb2_grpc
 from millrace.wire.ingestion.v1 import service_pb2, service_pb2_grpc
+from millrace.wire.ingestion.v1.events_pb2 import Quarantined
 from millrace.wire.registry.v1.events_pb2 import DefinitionPublished
 
 from services.ingestion.bootstrap import build
+from services.ingestion.handlers.judge import MAX_EVENT_BYTES
 from services.ingestion.settings import Settings
 from tests.support.poll import until
 from tests.unit.ingestion.world import HEARTBEAT, HOUR, SENSOR, T0, project, reading
@@ -175,6 +178,9 @@ async def test_a_cloudevent_may_claim_its_availability(room):
         assert [int(r.header("visible_us")) for r in room.data()] == [T0 + 60]
 
 
+HALF_A_PAIR = b'{"specversion":"1.0","id":"%s","source":"/","type":"plant.reading.taken","data":{"sensor":"%s"}}'
+
+
 @pytest.mark.parametrize(
     ("headers", "body", "reason"),
     [
@@ -185,6 +191,8 @@ async def test_a_cloudevent_may_claim_its_availability(room):
         ({"content-type": "application/cloudevents+avro"}, b"", "not as application/cloudevents+avro"),
         ({"content-type": "application/cloudevents-batch+json"}, b"{}", "is a JSON array"),
         ({"content-type": "application/cloudevents-batch+json"}, b'[{"id":"1"}]', "event 0 of the batch"),
+        ({"content-type": "application/cloudevents+json"}, HALF_A_PAIR % (b"\\ud800", b"x"), "surrogates not allowed"),
+        ({"content-type": "application/cloudevents+json"}, HALF_A_PAIR % (b"1", b"\\ud800"), "surrogates not allowed"),
     ],
 )
 async def test_what_is_no_cloudevent_is_refused_as_a_whole_and_named(room, headers, body, reason):
@@ -223,6 +231,40 @@ async def test_a_table_means_the_same_to_this_door_and_to_the_client_that_reads_
             lines = b"\n".join(row.json for row in file.rows())
         assert (await client.post("/files?name=f.ndjson", content=lines)).json()["duplicates"] == 2
     assert {record.key for record in room.data(name="live")} == {b"007", b"123"}
+
+
+async def test_rows_that_do_not_fit_their_head_are_refused_with_their_cells(room):
+    table = "sensor,at,degrees\nf1,2013-07-01T00:00:00Z,21.5\nf2,2013-07-01T00:00:00Z\nf3,2013-07-01T00:00:00Z,1,2\n\n"
+    async with httpx.AsyncClient(base_url=f"{room.http}/v1/live/readings") as client:
+        reply = (await client.post("/files?format=csv", content=table.encode())).json()
+        assert (reply["accepted"], reply["quarantined"]) == (1, 2)
+        letters = [Quarantined.FromString(record.data) for record in room.bus.records("quarantine")]
+        assert sorted(json.loads(letter.payload) for letter in letters) == [
+            ["f2", "2013-07-01T00:00:00Z"],
+            ["f3", "2013-07-01T00:00:00Z", "1", "2"],
+        ]
+
+
+async def test_a_file_that_breaks_off_says_where_it_may_go_on(room):
+    row = "f{},2013-07-01T00:00:00Z,21.5\n"
+    head, good = "sensor,at,degrees\n", "".join(row.format(n) for n in range(600))
+    async with httpx.AsyncClient(base_url=f"{room.http}/v1/live/readings") as client:
+        broken = await client.post("/files?format=csv", content=(head + good + "x" * 200_000 + ",,\n").encode())
+        said = broken.json()["error"]
+        assert broken.status_code == 400 and "after line 602" in said and said.endswith("again with after=500")
+        mended = head + good + row.format(600)
+        rest = (await client.post("/files?format=csv&after=500", content=mended.encode())).json()
+        assert (rest["accepted"], rest["duplicates"]) == (101, 0)
+    assert len(room.data(name="live")) == 601
+
+
+async def test_a_line_of_any_length_is_one_refused_event(room):
+    lines = b"x" * (3 * MAX_EVENT_BYTES) + b"\n" + b'{"sensor":"s1","at":%d}\n' % T0
+    async with httpx.AsyncClient(base_url=f"{room.http}/v1/live/readings") as client:
+        reply = (await client.post("/files?format=ndjson", content=lines)).json()
+    assert (reply["accepted"], reply["quarantined"]) == (1, 1)
+    (letter,) = [Quarantined.FromString(record.data) for record in room.bus.records("quarantine")]
+    assert letter.rule == "size"
 
 
 async def test_bodies_are_bounded(tmp_path):

@@ -123,6 +123,16 @@ async def test_asking_again_finds_the_request_that_is_under_way(world):
     assert await desk.all("plant", "pump-3") == []
 
 
+async def test_asking_under_another_name_is_another_request(world):
+    desk = await desk_of(world)
+    by_field = await desk.ask("plant", "hot", ["kind"], "asked", "ann")
+    by_entity = await desk.ask("plant", "hot", [], "asked", "ann")  # what the first one does not name
+    assert by_entity.id != by_field.id
+    assert {identity.field for identity in requests(world)[-1].identities} == {"sensor"}
+    assert (await desk.ask("plant", "hot", ["kind"], "again", "bob")).id == by_field.id
+    assert (await desk.ask("plant", "hot", [], "again", "bob")).id == by_entity.id
+
+
 async def test_what_could_not_be_told_is_told_later_also_by_the_next_process(world):
     desk = await desk_of(world)
     await desk.ask("plant", "pump-1", [], "asked", "ann")

@@ -86,7 +86,7 @@ async def test_a_stream_that_was_refused_has_appended_nothing_behind_the_refusal
     assert {record.event.subject for record in held.room.data(name="live")} == {f"s{n}" for n in range(1_000, 1_010)}
 
 
-@pytest.mark.parametrize("kind", ["one", "array", "ndjson", "structured", "binary", "file"])
+@pytest.mark.parametrize("kind", ["one", "array", "ndjson", "structured", "binary"])
 async def test_http_says_when_to_come_back(held, kind):
     event = CloudEvent({"id": "c1", "source": "/s", "type": "plant.reading.taken"}, reading("s1", T0))
     structured = to_structured_event(event)
@@ -101,12 +101,21 @@ async def test_http_says_when_to_come_back(held, kind):
             {"ce-specversion": "1.0", "ce-id": "c1", "ce-source": "/s", "ce-type": "plant.reading.taken"},
             "events",
         ),
-        "file": (line, {}, "files?format=ndjson"),
     }[kind]
     async with httpx.AsyncClient(base_url=f"{held.room.http}/v1/live/readings/") as client:
         answer = await client.post(path, content=content, headers=headers)
     assert answer.status_code == 429, answer.text
     assert (answer.headers["retry-after"], answer.headers["retry-after-ms"]) == ("1", str(RETRY_AFTER_MS))
+
+
+async def test_a_file_that_has_come_waits_its_turn(held):
+    lines = b"".join(b'{"sensor":"s%d","at":%d}\n' % (n, T0) for n in range(3))
+    async with httpx.AsyncClient(base_url=f"{held.room.http}/v1/live/readings/", timeout=30) as client:
+        asked = asyncio.ensure_future(client.post("files?format=ndjson", content=lines))
+        done, _ = await asyncio.wait([asked], timeout=5 * RETRY_AFTER_MS / 1000)
+        assert not done
+        held.let_go()
+        assert (await asked).json()["accepted"] == 3
 
 
 async def test_the_producer_comes_back_when_it_was_refused(held, caplog):
