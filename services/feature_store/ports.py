@@ -90,6 +90,18 @@ class OnlineStore(Protocol):
         With the last part done the place gets its position."""
         ...
 
+    async def begin_emptying(self, places: Sequence[Place], lapses_s: int) -> None:
+        """Take positions and fillings away; until `end_emptying`, or until that time is over, nobody writes there."""
+        ...
+
+    async def is_emptying(self, place: Place) -> bool:
+        """Whether somebody is deleting what the place holds."""
+        ...
+
+    async def end_emptying(self, places: Sequence[Place]) -> None:
+        """The places may be filled."""
+        ...
+
     async def rewrite_log(self) -> None:
         """Let the server drop what its log holds of values that were deleted or replaced; it does so by and by."""
         ...
@@ -248,11 +260,13 @@ class HistoryReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One key of the online store: whose it is, and of which entity; None where it is no entity's row."""
+    """One key of the online store: whose it is, and of which entity; None where it is no entity's row. What is not
+    `is_held` only says that a place is being emptied."""
 
     key: bytes
     place: Place
     entity: str | None
+    is_held: bool = True
 
 
 @dataclass(frozen=True, slots=True)

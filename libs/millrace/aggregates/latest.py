@@ -55,6 +55,11 @@ class LatestLayout:
         head = _HEADER.pack(ROW_VERSION, KIND_LATEST, 0, self.code, 0, 0)
         self._kind = int.from_bytes(head[:8], "little")
 
+    @property
+    def all_numbers(self) -> bool:
+        """Whether every column is a number."""
+        return not self._others
+
     def pack(self, latest: Latest) -> bytes:
         """One packed row."""
         values = latest.values

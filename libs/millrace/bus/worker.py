@@ -137,7 +137,7 @@ class Worker:
             return 1
         places = [place for place in subscription.assignment if place[0] != delayed_topic(self._member.room)]
         ends = subscription.end_offsets()
-        unknown = any(place not in self._next for place in places)
+        unknown = any(place not in self._next or place in self._fresh for place in places)
         waiting = sum(max(0, ends.get(place, 0) - self._next.get(place, 0)) for place in places)
         return max(waiting, int(unknown))
 
@@ -272,7 +272,6 @@ class Worker:
             taken = subscription.take_fresh()
             if taken:
                 self._fresh, self._waiting = set(taken), {}
-                self._next = {place: at for place, at in self._next.items() if place not in self._fresh}
                 for place in self._lanes.busy & self._fresh:
                     subscription.hold(place)
             fresh = sorted(self._fresh - self._lanes.busy)
@@ -283,6 +282,8 @@ class Worker:
 
     async def _go_to_start(self, subscription: Subscription, fresh: list[TopicPartition]) -> None:
         starts: Mapping[TopicPartition, int] = {}
+        for place in fresh:
+            self._next.pop(place, None)
         if self._start_offsets is not None:
             starts = await self._patiently(self._start_offsets, fresh)
         for place, offset in starts.items():

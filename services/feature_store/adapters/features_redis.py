@@ -4,6 +4,7 @@ Keys (the braces are a hash tag: what one swap touches lies in one slot); a shad
 `millrace:{project/source/label}:view@version:at`        16 bytes, offset and visible time, little-endian int64
 `millrace:{project/source/label}:view@version:of:entity` one packed row
 `millrace:{project/source/label}:view@version:fill`      32 bytes while it is filled from history: position, parts, done
+`millrace:{project/source/label}:view@version:emptying`  while its rows are being deleted: nobody writes any
 """
 
 from __future__ import annotations
@@ -25,32 +26,42 @@ log = logging.getLogger(__name__)
 _POSITION = struct.Struct("<qq")
 _ABSENT = b""
 
-# KEYS: n positions, then row keys, then keys to delete. ARGV: n, the n expected positions, the n new ones, the rows.
+# KEYS: n marks of emptying, n positions, then row keys, then keys to delete. ARGV: n, the n expected positions, the n
+# new ones, the rows.
 _SWAP = """
 local n = tonumber(ARGV[1])
 local set = #ARGV - 1 - n
 for i = 1, n do
-  if (redis.call('GET', KEYS[i]) or '') ~= ARGV[1 + i] then return 0 end
+  if (redis.call('GET', KEYS[n + i]) or '') ~= ARGV[1 + i] then return 0 end
+  if ARGV[1 + i] == '' and redis.call('EXISTS', KEYS[i]) == 1 then return 0 end
 end
-for i = 1, set do redis.call('SET', KEYS[i], ARGV[1 + n + i]) end
-for i = set + 1, #KEYS do redis.call('UNLINK', KEYS[i]) end
+for i = 1, set do redis.call('SET', KEYS[n + i], ARGV[1 + n + i]) end
+for i = n + set + 1, #KEYS do redis.call('UNLINK', KEYS[i]) end
 return 1
 """
 
 
-# KEYS: position, filling, then rows. ARGV: the expected filling, the new one, the position when all is done, the rows.
+# KEYS: mark of emptying, position, filling, then rows. ARGV: the expected filling, the new one, the position when all
+# is done, the rows.
 _FILL = """
-if redis.call('EXISTS', KEYS[1]) == 1 or (redis.call('GET', KEYS[2]) or '') ~= ARGV[1] then return 0 end
-for i = 3, #KEYS do redis.call('SET', KEYS[i], ARGV[i + 1]) end
+if redis.call('EXISTS', KEYS[1], KEYS[2]) > 0 or (redis.call('GET', KEYS[3]) or '') ~= ARGV[1] then return 0 end
+for i = 4, #KEYS do redis.call('SET', KEYS[i], ARGV[i]) end
 if ARGV[3] == '' then
-  redis.call('SET', KEYS[2], ARGV[2])
+  redis.call('SET', KEYS[3], ARGV[2])
 else
-  redis.call('UNLINK', KEYS[2])
-  redis.call('SET', KEYS[1], ARGV[3])
+  redis.call('UNLINK', KEYS[3])
+  redis.call('SET', KEYS[2], ARGV[3])
 end
 return 1
+"""
+
+# KEYS: mark of emptying, position, filling. ARGV: seconds.
+_EMPTY = """
+redis.call('SET', KEYS[1], '1', 'EX', ARGV[1])
+redis.call('UNLINK', KEYS[2], KEYS[3])
 """
 _FILLING = struct.Struct("<qqqq")
+EMPTYING = "emptying"
 
 LIVE = "millrace"
 
@@ -68,6 +79,7 @@ class RedisFeatures:
         self._namespace = namespace
         self._swap = client.register_script(_SWAP)
         self._fill = client.register_script(_FILL)
+        self._empty = client.register_script(_EMPTY)
 
     async def read(
         self, places: Sequence[Place], wanted: Sequence[tuple[Place, str]]
@@ -84,7 +96,8 @@ class RedisFeatures:
 
     async def swap(self, writes: Sequence[Write], gone: Sequence[str] = ()) -> bool:
         """One script call."""
-        keys = [self._prefix(write.place) + "at" for write in writes]
+        keys = [self._prefix(write.place) + EMPTYING for write in writes]
+        keys += [self._prefix(write.place) + "at" for write in writes]
         expected = [_ABSENT if w.expected is None else _POSITION.pack(*w.expected) for w in writes]
         moved = [_POSITION.pack(*write.position) for write in writes]
         rows: list[bytes] = []
@@ -108,8 +121,26 @@ class RedisFeatures:
         prefix = self._prefix(place)
         expected, told = (_ABSENT if one is None else _packed(one) for one in (before, after))
         position = _POSITION.pack(*after.position) if after.done == after.parts else _ABSENT
-        keys = [prefix + "at", prefix + "fill", *(prefix + "of:" + entity for entity in rows)]
+        keys = [*self._standing(place), *(prefix + "of:" + entity for entity in rows)]
         return bool(await _answered(self._fill(keys=keys, args=[expected, told, position, *rows.values()])))
+
+    async def begin_emptying(self, places: Sequence[Place], lapses_s: int) -> None:
+        """As `OnlineStore.begin_emptying`; one script call a place."""
+        for place in places:
+            await _answered(self._empty(keys=self._standing(place), args=[lapses_s]))
+
+    async def is_emptying(self, place: Place) -> bool:
+        """As `OnlineStore.is_emptying`."""
+        return bool(await _answered(self._client.exists(self._prefix(place) + EMPTYING)))
+
+    async def end_emptying(self, places: Sequence[Place]) -> None:
+        """As `OnlineStore.end_emptying`."""
+        for place in places:
+            await _answered(self._client.unlink(self._prefix(place) + EMPTYING))
+
+    def _standing(self, place: Place) -> list[str]:
+        prefix = self._prefix(place)
+        return [prefix + EMPTYING, prefix + "at", prefix + "fill"]
 
     def _prefix(self, place: Place) -> str:
         return f"{self._namespace}:{{{place.project}/{place.source}/{place.label}}}:{place.view_id}:"

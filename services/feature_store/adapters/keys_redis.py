@@ -8,6 +8,7 @@ import redis.asyncio
 from millrace.stores.errors import StoreUnavailable
 from redis.exceptions import RedisError
 
+from services.feature_store.adapters.features_redis import EMPTYING
 from services.feature_store.ports import Kept, Place, Walked
 
 # Slots that the server looks through in one step: about half a millisecond in which it answers nobody else.
@@ -75,4 +76,4 @@ def parse(key: bytes) -> Kept | None:
     if not brace or not colon or len(place) != 3 or not key.startswith(b"millrace:{"):
         return None
     entity = rest.removeprefix(_ROW) if rest.startswith(_ROW) else None
-    return Kept(key, Place(place[0], place[1], place[2], view_id), entity)
+    return Kept(key, Place(place[0], place[1], place[2], view_id), entity, rest != EMPTYING)

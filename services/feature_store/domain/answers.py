@@ -134,6 +134,13 @@ def judge(view: CompiledView, reading: Reading) -> Judged:
     return _judge_of((view,))([reading])[0]
 
 
+def nothing_of(view: CompiledView, size: int) -> Judged:
+    """What is to be said of `size` entities of a view that has nothing to say yet."""
+    shape = (len(view.view.columns), size)
+    values = np.full(shape, np.nan) if view.all_numbers else np.full(shape, None, dtype=object)
+    return Judged(values, np.full(shape, _MISSING), np.full(shape, -1))
+
+
 def judge_all(readings: Mapping[Lookup, Reading]) -> dict[Lookup, Judged]:
     """Status and age of each lookup's columns; those that can be are judged together."""
     alike: dict[tuple[bool, int], list[Lookup]] = {}

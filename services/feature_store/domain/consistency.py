@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
 
+from millrace.aggregates import window_start
 from millrace.definitions.model import View
 
 from services.feature_store.domain.answers import Cells, typed
@@ -58,9 +59,9 @@ class Standing:
     as_of_us: int
     positions: Mapping[str, Position]
 
-    def most_ahead_us(self) -> int:
-        """How far the foremost partition was ahead of the as_of."""
-        return max((p.visible_us for p in self.positions.values()), default=self.as_of_us) - self.as_of_us
+    def newest_us(self) -> int:
+        """How far the foremost partition had come."""
+        return max((p.visible_us for p in self.positions.values()), default=self.as_of_us)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,17 @@ def within(cell: Cell, lookback_us: int) -> Cell:
     if not lookback_us or cell.age_us <= lookback_us:
         return cell
     return Cell(cell.value, Status.MISSING if cell.status == Status.EXPIRED else cell.status, -1)
+
+
+def lacks_tiles(feature: Feature, standing: Standing) -> bool:
+    """Whether a partition that was ahead may have dropped tiles that the window of the as_of still asks for."""
+    compiled = feature.lookup.view
+    view = compiled.view
+    if not view.is_windowed:
+        return False
+    window_us = view.windows_us[feature.column % len(view.windows_us)]
+    needed_us = window_start(standing.as_of_us, window_us, view.hop_us)
+    return needed_us < window_start(standing.newest_us(), max(view.windows_us), view.hop_us) - compiled.lateness_us
 
 
 def slacks(features: Sequence[Feature], cells: Sequence[Cell]) -> list[float]:

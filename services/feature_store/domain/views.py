@@ -53,6 +53,11 @@ class CompiledView:
         names = {name for e in expressions if e is not None for name in e.names}
         self.fields = frozenset({*view.entity_fields, *view.latest, *names})
 
+    @property
+    def all_numbers(self) -> bool:
+        """Whether every column is a number, and so the values of a reading are float64."""
+        return self.layout is not None or self.latest_layout.all_numbers
+
     def select(self, rows: Sequence[Row]) -> Selection:
         """Rows whose entity key is not null and for which `where` is true. Raises ExpressionError."""
         keys = self._keys(rows)

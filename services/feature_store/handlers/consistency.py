@@ -27,6 +27,7 @@ from services.feature_store.domain.consistency import (
     SampledRead,
     difference,
     is_same,
+    lacks_tiles,
     lookup_name,
     outcome_of,
     slacks,
@@ -181,8 +182,7 @@ def findings_of(
         outcome = outcome_of(online, offline, room[i])
         if outcome is not Outcome.EQUAL and by_position is not None:
             exact = _as_online_says_age(within(by_position[i], lookback_us), online)
-            if is_same(online, exact, room[i]) or standing.most_ahead_us() > view.lateness_us:
-                # Beyond the lateness a partition that is ahead has dropped tiles that the as_of still asks for.
+            if is_same(online, exact, room[i]) or lacks_tiles(feature, standing):
                 outcome = Outcome.AHEAD
             else:
                 outcome, offline = outcome_of(online, exact, room[i]), exact

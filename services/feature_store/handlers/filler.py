@@ -13,7 +13,8 @@ import asyncio
 import itertools
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from time import monotonic
 
 import pyarrow as pa
 from millrace.aggregates import RowError
@@ -25,9 +26,11 @@ from services.feature_store.domain.values import Filling
 from services.feature_store.domain.views import CompiledView
 from services.feature_store.handlers.feeds import SourceFeed
 from services.feature_store.handlers.seen import SEEN
-from services.feature_store.ports import RETRIED, HistoryParts, OnlineKeys, OnlineStore
+from services.feature_store.ports import RETRIED, HistoryParts, OnlineKeys, OnlineStore, Place
 
 log = logging.getLogger(__name__)
+EMPTYING_LAPSES_S = 60  # without a word of who deletes, others go on
+LOOK_AGAIN_S = 0.1
 ROWS_AT_ONCE = 2_000  # of one script call: some milliseconds in which the store answers nobody else
 Pack = Callable[[CompiledView, pa.Table], dict[str, bytes]]
 
@@ -101,15 +104,7 @@ class Filler:
         """Makes the view's rows of one partition; the events of each part as it is done. Nothing where history has
         nothing, or the place has a position. Raises StoreUnavailable, ExpressionError, RowError."""
         place = feed.place(view, label)
-        filling = await self._store.filling(place)
-        if filling is None:
-            extent = await self._history.extent(feed.table, label)
-            if extent is None:
-                return
-            filling = Filling(extent.position, max(1, math.ceil(extent.events / self._part_events)), 0)
-            if not await self._store.fill(place, None, filling, {}):
-                filling = await self._store.filling(place)
-        while filling is not None:
+        while (filling := await self._standing(feed, place)) is not None:
             events = await self._history.part(
                 feed.table,
                 sorted(view.fields),
@@ -122,13 +117,29 @@ class Filler:
             if label == RETRIED:  # what was handed back is known by its id, so that it is applied once
                 rows |= {SEEN + identity: b"1" for identity in events["_event_id"].to_pylist()}
             after = filling._replace(done=filling.done + 1)
-            if not await self._write(feed, view, label, filling, after, rows):
-                (position,), _ = await self._store.read([place], [])
-                # With a position the place went on without us, whatever the filling still says.
-                filling = None if position else await self._store.filling(place)
+            if await self._write(feed, view, label, filling, after, rows):
+                yield events.num_rows
+                if after.done == after.parts:
+                    return
+
+    async def _standing(self, feed: SourceFeed, place: Place) -> Filling | None:
+        """What is filled next; None where history has nothing, or the place has a position."""
+        while True:
+            if await self._store.is_emptying(place):
+                await asyncio.sleep(LOOK_AGAIN_S)
                 continue
-            yield events.num_rows
-            filling = after if after.done < after.parts else None
+            (position,), _ = await self._store.read([place], [])
+            if position is not None:  # the place went on without us, whatever the filling still says
+                return None
+            filling = await self._store.filling(place)
+            if filling is not None:
+                return filling
+            extent = await self._history.extent(feed.table, place.label)
+            if extent is None:
+                return None
+            filling = Filling(extent.position, max(1, math.ceil(extent.events / self._part_events)), 0)
+            if await self._store.fill(place, None, filling, {}):
+                return filling
 
     async def _write(
         self,
@@ -151,12 +162,22 @@ class Filler:
         extents = [await self._history.extent(feed.table, label) for label in labels(feed)]
         return sum(extent.events for extent in extents if extent is not None)
 
-    async def clear(self, project: str, views: frozenset[str]) -> None:
-        """Deletes everything that is kept of these views."""
-        async for step in self._keys.walk(project):
-            mine = [kept.key for kept in step.found if kept.place.view_id in views]
-            if mine:
-                await self._keys.delete(mine)
+    async def clear(self, views: Sequence[tuple[SourceFeed, CompiledView]]) -> None:
+        """Deletes everything that is kept of these views of one project. Whoever applies the log, or fills, here or in
+        another process, waits meanwhile: what he wrote beside the walk through the store would go with the rest."""
+        places = [feed.place(view, label) for feed, view in views for label in labels(feed)]
+        chosen = {place.view_id for place in places}
+        await self._store.begin_emptying(places, EMPTYING_LAPSES_S)
+        told_s = monotonic()
+        try:
+            async for step in self._keys.walk(places[0].project):
+                if mine := [kept.key for kept in step.found if kept.place.view_id in chosen and kept.is_held]:
+                    await self._keys.delete(mine)
+                if monotonic() - told_s > EMPTYING_LAPSES_S / 4:
+                    await self._store.begin_emptying(places, EMPTYING_LAPSES_S)
+                    told_s = monotonic()
+        finally:
+            await self._store.end_emptying(places)
 
 
 def labels(feed: SourceFeed) -> list[str]:

@@ -18,6 +18,7 @@ from services.feature_store.domain.answers import (
     blocked,
     join_keys,
     judge_all,
+    nothing_of,
     read_rows,
 )
 from services.feature_store.domain.consistency import Standing
@@ -157,7 +158,10 @@ class OnlineReads:
             as_of[lookup.view.id] = at_us
             standings[lookup] = Standing(at_us, {p.label: at for p in own if (at := known[p]) is not None})
             parts = [rows[i : i + width] for i in range(begin, end, width)]
-            readings[lookup] = _read(lookup.view, parts, at_us)
+            if at_us:
+                readings[lookup] = _read(lookup.view, parts, at_us)
+            else:  # a partition of it has no position: it is being filled, and what is there does not add up
+                judged[lookup] = nothing_of(lookup.view, len(keys[lookup]))
             begin = end
         judged.update(judge_all(readings))
 

@@ -51,7 +51,7 @@ class Rebuilds:
             done = 0
             with self._online.without(project, frozenset(chosen)):
                 if not keep:
-                    await self._filler.clear(project, frozenset(chosen))
+                    await self._filler.clear(list(chosen.values()))
                     for view_id in chosen:
                         self._progress.forget(project, view_id)
                 for view_id, (source, view) in chosen.items():

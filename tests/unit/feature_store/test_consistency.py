@@ -7,11 +7,25 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 import pytest
+from millrace.definitions.model import FieldType
 from millrace.runtime.errors import Unavailable
 from prometheus_client import REGISTRY
 
-from services.feature_store.domain.consistency import BAD, Cell, Outcome, is_same, is_sampled, outcome_of
-from services.feature_store.domain.values import Status
+from services.feature_store.domain.consistency import (
+    BAD,
+    Cell,
+    Outcome,
+    SampledRead,
+    Standing,
+    is_same,
+    is_sampled,
+    lookup_name,
+    outcome_of,
+)
+from services.feature_store.domain.inputs import Feature, InputsPlan, Lookup
+from services.feature_store.domain.values import Position, Status
+from services.feature_store.domain.views import CompiledView
+from services.feature_store.handlers.consistency import findings_of
 from services.feature_store.handlers.sampling import BUDGET_S, ReadSampler, SampleLimits
 from tests.support.poll import until
 from tests.unit.feature_store.world import (
@@ -25,6 +39,7 @@ from tests.unit.feature_store.world import (
     order,
     payment,
     running,
+    shop,
 )
 
 PRESENT, MISSING, EXPIRED = Status.PRESENT, Status.MISSING, Status.EXPIRED
@@ -280,3 +295,31 @@ def test_what_is_the_same():
     assert outcome_of(Cell(None, MISSING, -1), number(1.0)) is Outcome.MISSING
     assert outcome_of(number(1.0), Cell(None, EXPIRED, 9)) is Outcome.EXTRA
     assert outcome_of(Cell(None, MISSING, -1), Cell(None, EXPIRED, 9)) is Outcome.MISMATCH
+
+
+@pytest.mark.parametrize(
+    ("lateness_us", "ahead_us", "column", "excused"),
+    [
+        (0, 0, "payments_3h", False),
+        (0, 1, "payments_3h", False),  # a microsecond drops no tile
+        (0, HOUR_US, "payments_3h", True),
+        (0, HOUR_US, "payments_1h", False),  # the tiles of the longer window are still there
+        (HOUR_US, HOUR_US, "payments_3h", False),
+        (HOUR_US, 2 * HOUR_US, "payments_3h", True),
+        (0, 100 * HOUR_US, "latest", False),
+    ],
+)
+def test_a_partition_that_is_ahead_excuses_only_what_its_dropped_tiles_explain(lateness_us, ahead_us, column, excused):
+    project = shop()
+    latest = next(view for view in project.views if not view.is_windowed)
+    view = latest if column == "latest" else project.view("habits")
+    compiled = CompiledView(view, lateness_us)
+    place = 0 if column == "latest" else view.columns.index(column)
+    plan = InputsPlan((Feature("f", FieldType.NUMBER, Lookup(compiled), place),))
+    as_of_us = 1_000 * HOUR_US
+    positions = {"0": Position(5, as_of_us), "1": Position(9, as_of_us + ahead_us)}
+    online, offline = Cell(10.1, PRESENT, 5), Cell(10.0, PRESENT, 5)
+    standings = {lookup_name(plan.features[0].lookup): Standing(as_of_us, positions)}
+    read = SampledRead("r", "shop", 1, "ann", 0, ("f",), (online,), standings)
+    (found,) = findings_of(plan, read, [offline], [offline])
+    assert found.outcome is (Outcome.AHEAD if excused else Outcome.MISMATCH)

@@ -9,6 +9,7 @@ from millrace.runtime.doors import grpc_errors
 from millrace.wire.feature_store.v1 import service_pb2, service_pb2_grpc
 
 from services.feature_store.adapters.rows_arrow import packed_rows
+from services.feature_store.domain.values import Status
 from services.feature_store.handlers.filler import Filler, labels
 from services.feature_store.handlers.seen import SEEN
 from services.feature_store.ports import RETRIED, Write
@@ -22,6 +23,7 @@ from tests.unit.feature_store.world import (
     order,
     payment,
     running,
+    statuses,
     values,
     with_view,
 )
@@ -203,3 +205,67 @@ async def test_a_fill_ends_where_the_stream_took_the_place(redis_client):
     assert await world.online.swap([Write(place, None, position, {})])
     async with asyncio.timeout(10):
         assert [part async for part in parts] == []
+
+
+async def test_a_view_that_is_being_filled_reads_as_missing_until_all_of_it_is_there(redis_client):
+    world = await streamed(redis_client)
+    feed = world.store.feeds.project("shop").sources["payments"]
+    habits = next(view for view in feed.views if view.view.name == "habits")
+    names = ("habits.payments_1h", "habits.payments_3h", "habits.delay_last_1h")
+    customers = [f"c{n}" for n in range(9)]
+
+    async def read():
+        return await world.store.reads.read("shop", customers, names, 0, 1.0, by="customer")
+
+    before = await read()
+    assert before.as_of_us == {habits.id: NOW_US} and Status.PRESENT in statuses(before)["habits.payments_1h"]
+    await redis_client.flushall()
+    read_meanwhile = 0
+    for label in labels(feed):
+        async for _ in filler_of(world, 8).parts(feed, habits, label):
+            answer = await read()
+            if (label, answer.as_of_us[habits.id]) == (labels(feed)[-1], NOW_US):
+                break  # that was the last part
+            assert answer.as_of_us == {habits.id: 0}
+            assert {s for column in statuses(answer).values() for s in column} == {Status.MISSING}
+            assert {v for column in values(answer).values() for v in column} == {None}
+            assert all((cells.age_us == -1).all() for cells in answer.cells)
+            read_meanwhile += 1
+    assert read_meanwhile > 4
+    assert values(await read()) == values(before) and statuses(await read()) == statuses(before)
+
+
+async def test_a_rebuild_beside_the_process_that_applies_the_log_loses_no_row(redis_client):
+    """One process is asked to rebuild, another has the partitions: it must not fill what is still being deleted."""
+    owner = await make(redis_client)
+    asked = await make(redis_client, bus=owner.bus, history=owner.history)
+    customers = [f"c{n}" for n in range(3_000)]
+    async with running(owner):
+        events = [
+            payment(n, START_US + (n % 50) * MINUTE_US, float(n), customer=customer, partition=n % 2)
+            for n, customer in enumerate(customers)
+        ]
+        at_us = START_US + HOUR_US
+        await owner.publish(*events, until_us=at_us)
+        await until(lambda: owner.history_has(at_us) and owner.store.watermarks_us().get("shop") == at_us, 60)
+
+        async def read() -> dict[str, list]:
+            answer = await owner.store.reads.read(
+                "shop", customers, ("habits.payments_3h",), at_us, 20.0, by="customer"
+            )
+            return values(answer)
+
+        before = await read()
+        keys = asked.store.filler._keys
+        walk = keys.walk
+
+        async def slowly(project):  # as through a store of many more keys
+            async for step in walk(project):
+                yield step
+                await owner.publish(until_us=at_us)  # the log goes on
+                await asyncio.sleep(0.3)
+
+        keys.walk = slowly
+        steps = [step async for step in asked.store.rebuilds.rebuild("shop", ("habits@1",), keep=False)]
+        assert steps[-1].events == steps[-1].total >= 3_000
+        assert await read() == before
