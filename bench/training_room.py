@@ -30,7 +30,7 @@ from services.feature_store.adapters.timeline_shelf import ProcessShelf
 from services.feature_store.bootstrap import MIGRATIONS, FeatureStore, Neighbours
 from services.feature_store.domain.values import Position
 from services.feature_store.handlers.feeds import ProjectFeed
-from services.feature_store.ports import history_schema
+from services.feature_store.handlers.schemas import history_schema
 from services.feature_store.settings import Settings
 
 INSERT_ROWS = 100_000

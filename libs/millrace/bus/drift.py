@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from millrace.bus.ports import TopicSpec
-from millrace.bus.topics import TopicRow, TopicTable
+from millrace.bus.topics import BROKER_TIME, TIME, TopicRow, TopicTable, segment_hours
 
 OFFSETS = "__"
 """Kafka's own topics begin so."""
@@ -16,12 +16,15 @@ FOREVER_MS = -1
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """One topic as the broker keeps it. `retention_ms` -1: for ever."""
+    """One topic as the broker keeps it. `retention_ms` -1: for ever; `segment_ms` 0: not known; `time` is Kafka's word
+    for whose time its records carry."""
 
     name: str
     partitions: int
     retention_ms: int
     cleanup: str
+    segment_ms: int = 0
+    time: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ def expected(table: TopicTable, rooms: Sequence[str], present: Sequence[str]) ->
     for name in present:
         row = row_of(table, name)
         if row is not None and name not in specs:
-            specs[name] = TopicSpec(name, row.partitions, row.retention_hours, row.compact)
+            specs[name] = TopicSpec(name, row.partitions, row.retention_hours, row.compact, row.broker_time)
     return [specs[name] for name in sorted(specs)]
 
 
@@ -100,6 +103,19 @@ def _kept(spec: TopicSpec, state: TopicState, bootstrap: str) -> list[Drift]:
         found.append(
             Drift(spec.name, "retention", _hours(wanted_ms), _hours(state.retention_ms), fix, harmful=not longer)
         )
+    return found + _let_go(spec, state, alter)
+
+
+def _let_go(spec: TopicSpec, state: TopicState, alter: str) -> list[Drift]:
+    """What decides when the bytes of a record are gone."""
+    found = []
+    if spec.retention_hours is not None and not spec.compact:
+        rolled_ms = segment_hours(spec.retention_hours * 3_600_000_000) * 3_600_000
+        if state.segment_ms > rolled_ms:  # then a forgotten entity is there for longer than its proof says
+            fix = f"{alter} segment.ms={rolled_ms}"
+            found.append(Drift(spec.name, "segment", _hours(rolled_ms), _hours(state.segment_ms), fix))
+    if spec.broker_time and state.time not in ("", BROKER_TIME):
+        found.append(Drift(spec.name, "time", "the broker's", state.time, f"{alter} {TIME}={BROKER_TIME}"))
     return found
 
 

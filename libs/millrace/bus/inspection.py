@@ -14,9 +14,10 @@ from aiokafka.errors import for_code
 from millrace.bus.drift import FOREVER_MS, TopicState
 from millrace.bus.errors import BusUnavailable
 from millrace.bus.kafka_clients import admin_of, bounded
+from millrace.bus.topics import TIME
 
 OLDEST_DEADLINE_S = 5.0
-_KEPT = ("cleanup.policy", "retention.ms")
+_KEPT = ("cleanup.policy", "retention.ms", "segment.ms", TIME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,12 @@ class Inspection:
                 kept[name] = {entry[0]: entry[1] for entry in entries if entry[0] in _KEPT}
         return {
             name: TopicState(
-                name, count, int(kept[name].get("retention.ms", FOREVER_MS)), kept[name].get("cleanup.policy", "")
+                name,
+                count,
+                int(kept[name].get("retention.ms", FOREVER_MS)),
+                kept[name].get("cleanup.policy", ""),
+                int(kept[name].get("segment.ms", 0)),
+                kept[name].get(TIME, ""),
             )
             for name, count in counts.items()
         }

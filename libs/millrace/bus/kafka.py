@@ -27,7 +27,7 @@ from millrace.bus.kafka_clients import (
 )
 from millrace.bus.ports import TopicSpec
 from millrace.bus.security import client_security
-from millrace.bus.topics import segment_hours
+from millrace.bus.topics import BROKER_TIME, TIME, segment_hours
 
 if TYPE_CHECKING:
     from millrace.runtime.settings import RoomSettings
@@ -216,13 +216,14 @@ def _new_topic(spec: TopicSpec) -> NewTopic:
 
 def topic_settings(spec: TopicSpec) -> dict[str, str]:
     """What the broker is told about a topic."""
+    settings = {TIME: BROKER_TIME} if spec.broker_time else {}
     if spec.compact:
         # What was replaced is gone within a day: Kafka's own default lets it lie for as long as little changes.
-        return {"cleanup.policy": "compact", "max.compaction.lag.ms": str(24 * 3_600_000)}
+        return settings | {"cleanup.policy": "compact", "max.compaction.lag.ms": str(24 * 3_600_000)}
     if spec.retention_hours is None:
-        return {"retention.ms": "-1"}
+        return settings | {"retention.ms": "-1"}
     roll_ms = segment_hours(spec.retention_hours * 3_600_000_000) * 3_600_000
-    return {"retention.ms": _retention_ms(spec), "segment.ms": str(roll_ms)}
+    return settings | {"retention.ms": _retention_ms(spec), "segment.ms": str(roll_ms)}
 
 
 def _retention_ms(spec: TopicSpec) -> str:

@@ -11,12 +11,14 @@ from millrace.bus.events import Batch, Message, TopicPartition
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """One topic as it shall be. `retention_hours` None: kept for ever."""
+    """One topic as it shall be. `retention_hours` None: kept for ever. With `broker_time` records carry the time at
+    which they came, whatever their producer says: retention and age are counted from there."""
 
     name: str
     partitions: int = 1
     retention_hours: int | None = 168
     compact: bool = False
+    broker_time: bool = False
 
 
 class Subscription(Protocol):

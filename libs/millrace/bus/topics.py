@@ -13,6 +13,7 @@ import yaml
 from millrace.bus.ports import TopicSpec
 
 TABLE_VARIABLE = "MILLRACE_TOPICS"
+TIME, BROKER_TIME = "message.timestamp.type", "LogAppendTime"  # as Kafka says it
 _PLACE_IN_REPOSITORY = Path("infra") / "kafka" / "topics.yaml"
 
 
@@ -58,10 +59,13 @@ class TopicRow:
     partitions: int
     retention_hours: int | None
     compact: bool
+    broker_time: bool
 
     def spec(self, **names: str) -> TopicSpec:
         """The topic with its names filled in."""
-        return TopicSpec(self.pattern.format(**names), self.partitions, self.retention_hours, self.compact)
+        return TopicSpec(
+            self.pattern.format(**names), self.partitions, self.retention_hours, self.compact, self.broker_time
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,7 @@ def _row(pattern: str, row: Mapping[str, Any]) -> TopicRow:
         partitions=int(row["partitions"]),
         retention_hours=retention if isinstance(retention, int) else None,
         compact=retention == "compact",
+        broker_time=row.get("time") == "broker",
     )
 
 

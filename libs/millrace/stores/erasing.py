@@ -13,8 +13,11 @@ REPLACED_PARTS_S = 60
 CLEANED_US = 30 * 60_000_000  # the cleaner of a table that rests comes by every 10 minutes when nobody calls it
 
 
-async def erase_rows(clickhouse: ClickHouse, table: str, where: str, params: Mapping[str, Any]) -> int:
-    """Deletes the rows of a MergeTree table and waits for it; how many. Nothing is rewritten where none match.
+async def erase_rows(
+    clickhouse: ClickHouse, table: str, where: str, params: Mapping[str, Any], *, instead: str = "DELETE"
+) -> int:
+    """Deletes the rows of a MergeTree table and waits for it; how many. Nothing is rewritten where none match. With an
+    `UPDATE column = ...` for `instead` the rows stay, without what was in that column.
 
     The parts that held them are rewritten; the cleaner takes the old ones from the disk within `CLEANED_US`. Raises
     StoreUnavailable.
@@ -24,7 +27,7 @@ async def erase_rows(clickhouse: ClickHouse, table: str, where: str, params: Map
     if found:
         quick = f"old_parts_lifetime = {REPLACED_PARTS_S}, finished_mutations_to_keep = 1"
         await clickhouse.command(f"ALTER TABLE `{table}` MODIFY SETTING {quick}")
-        await clickhouse.command(f"ALTER TABLE `{table}` DELETE WHERE {where} SETTINGS mutations_sync = 2", params)
+        await clickhouse.command(f"ALTER TABLE `{table}` {instead} WHERE {where} SETTINGS mutations_sync = 2", params)
         # ClickHouse keeps the text of the last mutation: let that be one that names nobody.
         await clickhouse.command(f"ALTER TABLE `{table}` DELETE WHERE 0 SETTINGS mutations_sync = 2")
     return found

@@ -15,8 +15,8 @@ from millrace.expressions.tree import IsNull, Name
 
 from services.feature_store.domain.values import as_number
 from services.feature_store.domain.views import CompiledView
+from services.feature_store.handlers.schemas import TIMELINE
 from services.feature_store.handlers.tables import composite_texts
-from services.feature_store.ports import TIMELINE
 
 ENTITY = "_entity"
 # Aggregates that take a field as a number; what is not here goes through the view's own rows.

@@ -11,18 +11,8 @@ from millrace.stores.clickhouse import ClickHouse
 
 from services.feature_store.domain.values import Position
 from services.feature_store.domain.views import MOST_PARTITIONS
-from services.feature_store.ports import (
-    RETRIED,
-    SYSTEM,
-    Census,
-    Extent,
-    Range,
-    Stretch,
-    Table,
-    Weight,
-    history_schema,
-    timeline_schema,
-)
+from services.feature_store.handlers.schemas import SYSTEM, history_schema, timeline_schema
+from services.feature_store.ports import RETRIED, Census, Extent, Range, Stretch, Table, Weight
 
 COLUMN_TYPES: dict[str, str] = {
     FieldType.STRING: "Nullable(String)",

@@ -9,7 +9,8 @@ from millrace.stores.clickhouse import ClickHouse
 from millrace.stores.erasing import erase_rows
 
 from services.feature_store.adapters.history_clickhouse import key_sql
-from services.feature_store.ports import SYSTEM, Table, history_schema
+from services.feature_store.handlers.schemas import SYSTEM, history_schema
+from services.feature_store.ports import Table
 
 
 class ClickHouseErasing:

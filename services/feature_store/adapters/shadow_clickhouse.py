@@ -8,7 +8,8 @@ from typing import Any
 from millrace.stores.clickhouse import ClickHouse
 
 from services.feature_store.domain.shadow import EXAMPLES, Difference, row_difference
-from services.feature_store.ports import SYSTEM, Table
+from services.feature_store.handlers.schemas import SYSTEM
+from services.feature_store.ports import Table
 
 _BOTH_SIDES = """
 SELECT {what} FROM

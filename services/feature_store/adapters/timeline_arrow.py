@@ -12,8 +12,9 @@ from millrace.aggregates import NEVER_US, Events
 from services.feature_store.adapters.columns_arrow import ENTITY, event_columns, latest_column, value_name
 from services.feature_store.domain.timelines import NewestIndex, Runs, speaks, windows_at
 from services.feature_store.domain.views import CompiledView
+from services.feature_store.handlers.schemas import TIMELINE
 from services.feature_store.handlers.tables import key_texts
-from services.feature_store.ports import TIMELINE, Held, Question, Told
+from services.feature_store.ports import Held, Question, Told
 
 # News is sorted by itself until it is this share of what is held, then all of it is sorted anew.
 NEWS_SHARE = 8

@@ -24,7 +24,8 @@ from millrace.runtime.errors import Unavailable
 from services.feature_store.domain.online import Decoded
 from services.feature_store.domain.values import Position
 from services.feature_store.handlers.feeds import FeedBook, SourceFeed
-from services.feature_store.ports import HistoryStore, Table, history_schema
+from services.feature_store.handlers.schemas import history_schema
+from services.feature_store.ports import HistoryStore, Table
 
 log = logging.getLogger(__name__)
 

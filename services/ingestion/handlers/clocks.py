@@ -139,7 +139,7 @@ async def _append(
 async def publish_closed_windows(bus: Bus, lanes: Iterable[Lane]) -> None:
     """Publishes the accounts of windows that ended; they are kept until the broker has them."""
     closed = [(lane, window) for lane in lanes for window in lane.closed_windows]
-    told: list[Message] = [messages.window_closed(lane.project, lane.name, window) for lane, window in closed]
+    told: list[Message] = [messages.window_closed(lane.project, lane.contract.source, w) for lane, w in closed]
     await bus.publish(told)
     for lane, window in closed:
         lane.closed_windows.remove(window)

@@ -6,6 +6,7 @@ DONE, when all have answered again: the key itself is given up; digests stay unt
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -55,6 +56,7 @@ class ForgetDesk:
         self._topics = topics
         self._wall_us = wall_us
         self._secret = b""
+        self._one_at_a_time = asyncio.Lock()  # a step that is under way must not be saved over by who read before it
 
     async def open(self, secret: bytes) -> None:
         """Reads who was forgotten before. `secret` is the room's."""
@@ -77,7 +79,8 @@ class ForgetDesk:
         for row in await self._book.newest(project, reference):
             named = {(identity.source, identity.field) for identity in row.request.identities}
             if not row.done_us and {(name.source, name.field) for name in found} <= named:
-                return await self._status(await self._publish(row))
+                async with self._one_at_a_time:
+                    return await self._status(await self._publish(await self._row(row.id)))
         request = Forget(id=new_id(), project=project, phase=Forget.ASKED, salt=os.urandom(SALT_BYTES), actor=actor)
         lanes = {lane.name: lane for lane in self._plane.lanes_of(project)}
         cuts = {source: await lanes[source].cut() for source in {name.source for name in found} if source in lanes}
@@ -116,13 +119,15 @@ class ForgetDesk:
                 log.warning("a receipt for %s, which nobody asked for", receipt.id)
                 continue
             await self._book.receive(receipt)
-            await self._advance(await self._row(receipt.id))
+            async with self._one_at_a_time:
+                await self._advance(await self._row(receipt.id))
 
     async def tick(self) -> None:
         """Publishes what is not out yet, and lets go of digests that no log needs any more."""
         for row in await self._book.newest():
             try:
-                await self._look_after(row)
+                async with self._one_at_a_time:
+                    await self._look_after(await self._row(row.id))
             except RoomError as error:
                 log.warning("forgetting %s waits: %s", row.id, error)
 

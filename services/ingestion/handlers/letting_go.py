@@ -22,6 +22,7 @@ HOLDING = (
     "predictions",
     "deadletter.{room}",
     "retry.{room}",
+    "delayed.{room}",
 )
 
 

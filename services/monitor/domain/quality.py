@@ -88,7 +88,8 @@ def refused(window: Window, rule: QualityMonitor) -> Judged:
     refusing = [b for b in window.broken if b.rule not in _COUNTED_ONLY]
     if beyond and refusing:
         worst = max(refusing, key=lambda b: b.events)
-        reason += f": {worst.field} breaks {worst.rule} {worst.events} times, for example {worst.example}"
+        reason += f": {worst.field} breaks {worst.rule} {worst.events} times"
+        reason += f", for example {worst.example}" if worst.example else ""
     return Judged(window.source, beyond, share, rule.max_quarantined_share, window.events, reason)
 
 

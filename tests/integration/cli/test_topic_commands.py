@@ -97,9 +97,11 @@ def test_drift_from_the_table_is_reported_with_its_fix(stack: RunningStack, mill
     kept, grown, packed, foreign = (
         f"data.{tag}.kept", f"data.{tag}.grown", f"raw.{tag}.packed", f"stranger-{tag}",
     )  # fmt: skip
-    create(stack, kept, 1, retention_ms="3600000")
-    create(stack, grown, 3, retention_ms=str(168 * 3_600_000))
-    create(stack, packed, 1, cleanup_policy="compact", retention_ms=str(168 * 3_600_000))
+    create(stack, kept, 1, retention_ms="3600000", segment_ms=str(24 * 3_600_000))
+    create(stack, grown, 3, retention_ms=str(168 * 3_600_000))  # segments as Kafka cuts them when nobody says so
+    create(
+        stack, packed, 1, cleanup_policy="compact", retention_ms=str(168 * 3_600_000), segment_ms=str(24 * 3_600_000)
+    )
     create(stack, foreign)
     try:
         result = millrace("topics", "check", "--json")
@@ -111,7 +113,9 @@ def test_drift_from_the_table_is_reported_with_its_fix(stack: RunningStack, mill
         assert mine == {
             (kept, "retention"): ("168 h", "1 h", True),
             (grown, "partitions"): ("1", "3", False),
+            (grown, "segment"): ("24 h", "168 h", True),
             (packed, "cleanup"): ("delete", "compact", True),
+            (packed, "time"): ("the broker's", "CreateTime", True),
         }
         (fix,) = [d["fix"] for d in said["drift"] if d["topic"] == kept]
         assert fix.endswith(f"--topic {kept} --add-config retention.ms=604800000")

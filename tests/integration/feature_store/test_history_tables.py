@@ -12,7 +12,8 @@ from services.feature_store.adapters.history_clickhouse import ClickHouseHistory
 from services.feature_store.adapters.rates_clickhouse import DAY_US, HOUR_US, ClickHouseRates
 from services.feature_store.bootstrap import MIGRATIONS
 from services.feature_store.domain.values import Position
-from services.feature_store.ports import Range, Stretch, Table, history_schema, timeline_schema
+from services.feature_store.handlers.schemas import history_schema, timeline_schema
+from services.feature_store.ports import Range, Stretch, Table
 
 pytestmark = pytest.mark.stack
 FIELDS = (("key", "string"), ("count", "integer"), ("size", "number"), ("flag", "boolean"), ("at", "timestamp"))

@@ -16,6 +16,7 @@ from services.feature_store.domain.lineage import ModelVersion
 from services.feature_store.domain.snapshot import Manifest
 from services.feature_store.domain.values import Position
 from services.feature_store.domain.views import MOST_PARTITIONS
+from services.feature_store.handlers.schemas import history_schema, timeline_schema
 from services.feature_store.ports import (
     RETRIED,
     Census,
@@ -28,8 +29,6 @@ from services.feature_store.ports import (
     Table,
     Tally,
     Weight,
-    history_schema,
-    timeline_schema,
 )
 
 HOUR_US = 3_600_000_000

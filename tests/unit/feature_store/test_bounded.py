@@ -190,7 +190,7 @@ class MadeUp:
     async def timeline(self, table, fields, stretch):
         import pyarrow as pa
 
-        from services.feature_store.ports import timeline_schema
+        from services.feature_store.handlers.schemas import timeline_schema
 
         part, parts = stretch.part
         from_us, to_us = max(stretch.from_us, 0), min(stretch.to_us, self._events)

@@ -1,6 +1,7 @@
 """The online store from history: the bytes that the stream would have written, part by part, after any interruption."""
 
 import asyncio
+from time import monotonic
 
 import grpc
 import pytest
@@ -30,6 +31,11 @@ from tests.unit.feature_store.world import (
 
 PARTS = 3
 NOW_US = START_US + 3 * HOUR_US
+
+
+async def passed(seconds: float) -> None:
+    end_s = monotonic() + seconds
+    await until(lambda: monotonic() >= end_s)
 
 
 async def contents(client) -> dict[bytes, bytes]:
@@ -263,7 +269,7 @@ async def test_a_rebuild_beside_the_process_that_applies_the_log_loses_no_row(re
             async for step in walk(project):
                 yield step
                 await owner.publish(until_us=at_us)  # the log goes on
-                await asyncio.sleep(0.3)
+                await passed(0.3)
 
         keys.walk = slowly
         steps = [step async for step in asked.store.rebuilds.rebuild("shop", ("habits@1",), keep=False)]

@@ -16,7 +16,8 @@ from services.feature_store.adapters.timeline_arrow import Timeline
 from services.feature_store.domain.answers import judge
 from services.feature_store.domain.timelines import NewestIndex
 from services.feature_store.domain.views import MOST_PARTITIONS, CompiledView
-from services.feature_store.ports import Question, history_schema, timeline_schema
+from services.feature_store.handlers.schemas import history_schema, timeline_schema
+from services.feature_store.ports import Question
 
 FIELDS = (("key", "string"), ("size", "number"), ("count", "integer"), ("flag", "boolean"), ("kind", "string"))
 FOREVER_US = 2**60

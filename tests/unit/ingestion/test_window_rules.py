@@ -80,8 +80,12 @@ async def test_a_window_tells_what_its_rules_measured_and_refuses_nothing(world)
     await drive.sensors("s1", at=T0 + 2)  # after those that refer to it, within the window
     await drive.move(T0 + WINDOW)
     found = drive.findings()
-    assert (found["reading", "unique"].measured, found["reading", "unique"].example) == (1, "a")
-    assert (found["sensor", "references"].measured, found["sensor", "references"].example) == (1, "s9")
+    # Texts may name an entity: an event, and whatever alert comes of it, could not take them back.
+    assert (found["reading", "unique"].measured, found["reading", "unique"].example) == (1, "")
+    assert (found["sensor", "references"].measured, found["sensor", "references"].example) == (1, "")
+    (lane,) = [lane for lane in world.plane.lanes_of("plant") if lane.name == "readings"]
+    shown = {(f.field, f.rule): f.example for _, f in lane.watch.days.at(T0).findings}
+    assert (shown["reading", "unique"], shown["sensor", "references"]) == ("a", "s9")  # as the data docs have it
     assert found["degrees", "null_share"].measured == pytest.approx(31 / 32)
     assert found["", "freshness"].measured == pytest.approx(WINDOW / 1e6)
     assert all(f.is_broken for f in found.values())
@@ -120,7 +124,7 @@ async def test_what_is_referred_to_is_known_after_a_restart(world, is_killed):
     await drive.readings({"reading": "a", "sensor": "s2"}, {"reading": "b", "sensor": "s3"}, at=T0 + 5)
     await drive.move(T0 + WINDOW)
     found = drive.findings()["sensor", "references"]
-    assert (found.measured, found.example, found.note) == (1, "s3", "")
+    assert (found.measured, found.example, found.note) == (1, "", "")
 
 
 async def test_a_rule_that_is_new_reads_the_whole_past_first(world):
