@@ -42,9 +42,9 @@ from services.feature_store.adapters.spine_labeling import LabelingSpine
 from services.feature_store.adapters.spool_files import FileSpools
 from services.feature_store.adapters.timeline_shelf import ProcessShelf
 from services.feature_store.entrypoints.catalogue import CatalogueDoor
-from services.feature_store.entrypoints.consistency_metrics import count_checked
 from services.feature_store.entrypoints.consistency_pages import ConsistencyPages
 from services.feature_store.entrypoints.consumer import Consumers
+from services.feature_store.entrypoints.metrics import count_checked, count_late
 from services.feature_store.entrypoints.rest import FeaturePages
 from services.feature_store.entrypoints.rpc import FeatureStoreService
 from services.feature_store.entrypoints.shadow import read_plan, write_result
@@ -121,7 +121,7 @@ class FeatureStore:
         self.filler = Filler(
             neighbours.online, neighbours.keys, neighbours.history, packed_rows, settings.backfill_events
         )
-        self.online = OnlineFeatures(neighbours.online, self.feeds, self.progress, self.filler)
+        self.online = OnlineFeatures(neighbours.online, self.feeds, self.progress, self.filler, count_late)
         limits = FlushLimits(
             rows=settings.flush_rows,
             quiet_s=settings.flush_quiet_ms / 1000,

@@ -36,6 +36,9 @@ def training_set(
         ),
     ] = "",
     features: Wanted = None,
+    service: Annotated[
+        str, typer.Option("--service", help="The features of a service, name@version or the newest.")
+    ] = "",
     as_happened: Annotated[
         bool, typer.Option("--as-happened", help="Also what happened by then and was known only later.")
     ] = False,
@@ -62,6 +65,7 @@ def training_set(
         "as_of": time_of(as_of, "--as-of"),
         "spine": spine or None,
         "features": [name.strip() for part in features or [] for name in part.split(",") if name.strip()],
+        "service": service,
         "as_happened": as_happened,
     }
     address = require_room(home, "feature_store").grpc

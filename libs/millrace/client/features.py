@@ -33,6 +33,7 @@ T = TypeVar("T")
 Moment = int | str | datetime
 KEYS_PER_REQUEST = 500
 DEADLINE_S = 3_600.0
+READ_DEADLINE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,14 @@ class FeatureValue:
     value: Any
     status: str
     age_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineRow:
+    """The features of one entity as they are known now."""
+
+    entity: str
+    values: dict[str, FeatureValue]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +134,7 @@ class Features:
         end: Moment = 0,
         spine: Any = None,
         features: Sequence[str] = (),
+        service: str = "",
         as_happened: bool = False,
         as_of: Moment = 0,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -135,7 +145,8 @@ class Features:
         polars, a list of dictionaries, the path of a Parquet, Arrow, CSV or NDJSON file, or the digest that
         `upload_spine` gave. As many rows come out as went in, in their order. Features are as they were known at each
         row's moment, or, with `as_happened`, also what became known later (but by `as_of`). Times are datetimes, ISO
-        8601 text or microseconds; UTC where no zone is named. `on_progress` hears of (rows done, rows in all).
+        8601 text or microseconds; UTC where no zone is named. `on_progress` hears of (rows done, rows in all). The
+        features are the model's inputs, or `features` of them, or those of a `service` (name@version, or the newest).
         """
         request = service_pb2.TrainingSetRequest(
             project=self._project,
@@ -144,6 +155,7 @@ class Features:
             as_of_us=as_us(as_of),
             as_happened=as_happened,
             features=features,
+            service=service,
             spine="" if spine is None else await self.upload_spine(spine),
         )
         snapshot: service_pb2.Snapshot | None = None
@@ -182,15 +194,52 @@ class Features:
             raise CallFailed(f"spine for {self._project}", error) from error
         return str(kept.digest)
 
+    async def online(
+        self,
+        entities: Sequence[str],
+        *,
+        features: Sequence[str] = (),
+        service: str = "",
+        by: str = "",
+        not_before: Moment = 0,
+    ) -> list[OnlineRow]:
+        """The features of each entity as known now, with status and age, many entities in one request.
+
+        They are the model's inputs, or `features` (view.column), or those of a `service`; `by` names the field whose
+        values the entities are, where that is not the predict entity. With `not_before` the answer waits until all that
+        was visible by then has been applied.
+        """
+        rows: list[OnlineRow] = []
+        for begin in range(0, len(entities), KEYS_PER_REQUEST):
+            part = list(entities[begin : begin + KEYS_PER_REQUEST])
+            request = service_pb2.GetOnlineRequest(
+                project=self._project,
+                entities=part,
+                features=features,
+                service=service,
+                by=by,
+                not_before_us=as_us(not_before),
+            )
+            try:
+                reply = await self._stub.GetOnline(request, timeout=READ_DEADLINE_S)
+            except grpc.aio.AioRpcError as error:
+                raise CallFailed(f"features of {self._project}", error) from error
+            found = _values(reply.features, reply.columns, len(part))
+            rows += [OnlineRow(entity, values) for entity, values in zip(part, found, strict=True)]
+        return rows
+
     async def historical(
         self,
         entities: Sequence[str],
         moments: Sequence[Moment] | Moment,
         *,
         features: Sequence[str] = (),
+        service: str = "",
+        by: str = "",
         as_happened: bool = False,
     ) -> list[HistoricalRow]:
-        """The features of each entity at its moment (or all at one), with status and age; nothing is kept."""
+        """The features of each entity at its moment (or all at one), with status and age; nothing is kept. Which ones,
+        as in `online`."""
         many = [moments] * len(entities) if isinstance(moments, int | str | datetime) else list(moments)
         keys = [
             common_pb2.ExampleKey(project=self._project, entity=entity, moment_us=as_us(moment))
@@ -200,13 +249,14 @@ class Features:
         for begin in range(0, len(keys), KEYS_PER_REQUEST):
             part = keys[begin : begin + KEYS_PER_REQUEST]
             request = service_pb2.GetHistoricalRequest(
-                project=self._project, keys=part, features=features, as_happened=as_happened
+                project=self._project, keys=part, features=features, service=service, by=by, as_happened=as_happened
             )
             try:
                 reply = await self._stub.GetHistorical(request, timeout=self._deadline_s)
             except grpc.aio.AioRpcError as error:
                 raise CallFailed(f"history of {self._project}", error) from error
-            rows += _rows(part, reply)
+            found = _values(reply.features, reply.columns, len(part))
+            rows += [HistoricalRow(k.entity, k.moment_us, values) for k, values in zip(part, found, strict=True)]
         return rows
 
     async def close(self) -> None:
@@ -257,6 +307,10 @@ class SyncFeatures:
     def upload_spine(self, spine: Any) -> str:
         """As `Features.upload_spine`."""
         return self._wait(self._features.upload_spine(spine))
+
+    def online(self, entities: Sequence[str], **asked: Any) -> list[OnlineRow]:
+        """As `Features.online`."""
+        return self._wait(self._features.online(entities, **asked))
 
     def historical(
         self, entities: Sequence[str], moments: Sequence[Moment] | Moment, **asked: Any
@@ -319,20 +373,13 @@ def as_us(moment: Moment) -> int:
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
-def _rows(keys: Sequence[common_pb2.ExampleKey], reply: service_pb2.GetHistoricalReply) -> list[HistoricalRow]:
-    """The reply's columns as a row per key."""
-    columns = read_columns(reply.columns, len(keys))
+def _values(names: Sequence[str], columns: Any, count: int) -> list[dict[str, FeatureValue]]:
+    """A reply's columns, entity by entity."""
+    cells = dict(zip(names, read_columns(columns, count), strict=True))
     name_of = service_pb2.FeatureStatus.Name
     return [
-        HistoricalRow(
-            key.entity,
-            key.moment_us,
-            {
-                name: FeatureValue(cells.values[place], name_of(cells.statuses[place]), cells.ages_us[place])
-                for name, cells in zip(reply.features, columns, strict=True)
-            },
-        )
-        for place, key in enumerate(keys)
+        {n: FeatureValue(c.values[place], name_of(c.statuses[place]), c.ages_us[place]) for n, c in cells.items()}
+        for place in range(count)
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 
@@ -33,8 +33,16 @@ LATE_TOPIC = "data.late"
 class OnlineFeatures:
     """Applies batches to the online store. `rewind` is set when the consumer must look where to begin again."""
 
-    def __init__(self, store: OnlineStore, feeds: FeedBook, progress: Progress, filler: Filler | None = None) -> None:
+    def __init__(
+        self,
+        store: OnlineStore,
+        feeds: FeedBook,
+        progress: Progress,
+        filler: Filler | None = None,
+        on_late: Callable[[SourceFeed, int], None] = lambda feed, events: None,
+    ) -> None:
         self._filler = filler
+        self._on_late = on_late
         self._without: set[tuple[str, str]] = set()
         self._store = store
         self._feeds = feeds
@@ -123,8 +131,11 @@ class OnlineFeatures:
         except (ExpressionError, RowError) as error:
             raise BadRecord(str(error)) from error
         # Also of what was applied before: then the report may not have been produced. Its id is always the same.
-        for message in late_messages(feed, decoded.events):
+        late = late_messages(feed, decoded.events)
+        for message in late:
             effects.publish(message)
+        if late:
+            self._on_late(feed, len(late))
 
     def visible_us(self) -> dict[str, int]:
         """Per project: the visible time applied in all partitions, also by other processes as far as that is known

@@ -16,7 +16,7 @@ METRIC = re.compile(r"\b(millrace_\w+)")
 # Names of what a room exposes, read from the code that counts, in a process of its own: counters register globally.
 EXPOSED = """
 import services.inference.handlers.metrics as inference, services.ingestion.entrypoints.metrics
-import services.feature_store.entrypoints.consistency_metrics
+import services.feature_store.entrypoints.metrics
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from millrace.runtime.metrics import install_metrics

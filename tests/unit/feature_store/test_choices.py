@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from millrace.client.errors import CallFailed
+from millrace.client.features import Features
 from millrace.definitions.load import load_text
 from millrace.runtime.errors import Invalid
 
@@ -10,6 +12,7 @@ from services.feature_store.domain.values import Status
 from services.feature_store.errors import UnknownFeature, UnknownService
 from services.feature_store.handlers.training import Moments
 from tests.support.poll import until
+from tests.unit.feature_store.test_spines import served
 from tests.unit.feature_store.world import (
     HOUR_US,
     MINUTE_US,
@@ -139,3 +142,26 @@ async def test_plans_of_a_choice_are_made_once(redis_client):
     feed = made.store.feeds.project("shop")
     assert feed.plan_for(("order.amount",)) is feed.plan_for(("order.amount",))
     assert feed.plan_for((), "late-payment") is feed.plan
+
+
+async def test_the_sdk_reads_many_entities_online_and_takes_services_everywhere(world):
+    async with served(world) as address, Features(address, "shop") as features:
+        rows = await features.online(["o1", "o2", "o9"], service="desk", not_before=AT_US)  # the newest desk
+        assert [row.entity for row in rows] == ["o1", "o2", "o9"]
+        assert [list(row.values) for row in rows] == [["order.amount"]] * 3
+        assert [(r.values["order.amount"].value, r.values["order.amount"].status) for r in rows] == [
+            (3.0, "PRESENT"),
+            (None, "MISSING"),
+            (None, "MISSING"),
+        ]
+        (ann,) = await features.online(["ann"], service="customers")
+        assert ann.values["habits.payments_3h"].value == 3
+        (card,) = await features.online(["ann"], features=["habits.payments_3h"], by="customer")
+        assert card.values == ann.values
+        spine = [{"entity": "o1", "moment": AT_US, "note": "mine"}]
+        table = await (await features.training_set(spine=spine, service="desk@1")).to_arrow()
+        assert table.column_names == ["entity", "moment_us", "note", "order.amount", "theirs.delay_sum_1h"]
+        (then,) = await features.historical(["ann"], AT_US, service="customers")
+        assert then.values["habits.payments_3h"].value == 3
+        with pytest.raises(CallFailed, match=r"NOT_FOUND.*no feature service nobody"):
+            await features.online(["o1"], service="nobody")

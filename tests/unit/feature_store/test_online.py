@@ -6,6 +6,7 @@ import pytest
 from millrace.bus.effects import Effects
 from millrace.bus.events import Message
 from millrace.wire.feature_store.v1.events_pb2 import LateEvent
+from prometheus_client import REGISTRY
 
 from services.feature_store.domain.values import Position
 from services.feature_store.errors import StoreBehind
@@ -177,6 +178,8 @@ async def test_a_new_view_is_fed_from_the_beginning_of_the_log(redis_client):
 
 async def test_late_events_are_reported_once_and_still_counted(redis_client):
     world = await make(redis_client)
+    labels = {"project": "shop", "source": "payments"}
+    before = REGISTRY.get_sample_value("millrace_late_events_total", labels) or 0
     async with running(world):
         await world.publish(order(1, START_US), payment(1, START_US, 2.0, late_us=2 * HOUR_US))
         await world.publish(until_us=START_US + 2 * HOUR_US)
@@ -186,6 +189,8 @@ async def test_late_events_are_reported_once_and_still_counted(redis_client):
         late = LateEvent.FromString(record.data)
         assert (late.event_id, late.lateness_us) == ("payment-1", 2 * HOUR_US)
         assert record.event.causation_id == "payment-1"
+        counted = REGISTRY.get_sample_value("millrace_late_events_total", labels)
+        assert counted == before + 1
     repeat = effects()
     for partition in (0, 1):
         await world.store.online.handle(world.batch(PAYMENTS, partition), repeat)

@@ -1,10 +1,11 @@
-"""Counters of the consistency check, beside the board's gauges."""
+"""Counters of this room, beside the board's gauges."""
 
 from __future__ import annotations
 
 from prometheus_client import Counter
 
 from services.feature_store.domain.consistency import CheckedRead
+from services.feature_store.handlers.feeds import SourceFeed
 
 CELLS = Counter(
     "millrace_feature_consistency_cells",
@@ -12,6 +13,17 @@ CELLS = Counter(
     ["project", "feature", "outcome"],
 )
 SKIPPED = Counter("millrace_feature_consistency_skipped_reads", "Sampled reads that could not be checked", ["project"])
+
+LATE = Counter(
+    "millrace_late_events",
+    "Events that became visible later than their source's declared lateness; a batch that comes again counts again",
+    ["project", "source"],
+)
+
+
+def count_late(feed: SourceFeed, events: int) -> None:
+    """Counts events of one batch."""
+    LATE.labels(feed.project, feed.source.name).inc(events)
 
 
 def count_checked(checked: CheckedRead) -> None:
