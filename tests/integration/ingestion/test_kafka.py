@@ -5,7 +5,9 @@ import uuid
 from dataclasses import replace
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from millrace.bus.kafka import KafkaBus
+from millrace.bus.ports import TopicSpec
 from millrace.stores.sql import Database
 from millrace.wire.ingestion.v1.events_pb2 import ViolationWindow
 
@@ -104,4 +106,26 @@ async def test_values_that_are_referred_to_are_read_back_from_the_topic(stack, t
     await again.close()
     for database in (first, second):
         await database.stop()
+    await bus.stop()
+
+
+async def test_what_came_raw_carries_the_brokers_time_also_in_a_topic_that_was_there(stack, tmp_path):
+    """A producer's own time would be past retention at once, or before an entity was forgotten."""
+    name = f"plant-{uuid.uuid4().hex[:8]}"
+    topic = f"raw.{name}.readings"
+    bus = KafkaBus(stack.kafka, "test-raw")
+    await bus.ensure_topics([TopicSpec(topic, 2)])  # as an earlier version made it
+    plane, database = await plane_over(bus, tmp_path, project(name=name))
+    producer = AIOKafkaProducer(bootstrap_servers=stack.kafka)
+    await producer.start()
+    try:
+        for number in range(2):
+            await producer.send_and_wait(topic, b"{}", partition=number, timestamp_ms=1_000 * number)
+    finally:
+        await producer.stop()
+    now_ms = time.time_ns() // 1_000_000
+    stamps = [record.timestamp_ms for record in await records(bus, topic)]
+    assert len(stamps) == 2 and all(now_ms - 60_000 < stamp <= now_ms + 60_000 for stamp in stamps)
+    await plane.close()
+    await database.stop()
     await bus.stop()
