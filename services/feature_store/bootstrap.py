@@ -68,7 +68,7 @@ from services.feature_store.handlers.snapshots import SnapshotRewriter
 from services.feature_store.handlers.spines import Spines
 from services.feature_store.handlers.statistics import FeatureStatistics
 from services.feature_store.handlers.timelines import Timelines
-from services.feature_store.handlers.training import Historian, SnapshotLimits, TrainingSets
+from services.feature_store.handlers.training import Historian, HistoryLimits, SnapshotLimits, TrainingSets
 from services.feature_store.ports import (
     Erasing,
     EventRates,
@@ -136,9 +136,9 @@ class FeatureStore:
         workers = self.consumers
         own = Own(lambda: workers.online.assignment, lambda: workers.history.assignment)
         self.marks = Marks(neighbours.marks, self.feeds, self.writer, own, self.reads.look)
-        self.historian = Historian(
-            neighbours.history, self.feeds, self.writer, settings.training_wait_s, self.consumers.history.hurry
-        )
+        hurry = self.consumers.history.hurry
+        few = HistoryLimits(settings.training_wait_s, settings.historical_events)
+        self.historian = Historian(neighbours.history, self.feeds, self.writer, few, hurry)
         self.statistics = FeatureStatistics(
             neighbours.keys,
             neighbours.online,
@@ -168,7 +168,7 @@ class FeatureStore:
                 SnapshotRewriter(neighbours.objects, neighbours.snapshots, self.training),
                 self.timelines,
             ),
-            self.consumers.history.hurry,
+            hurry,
             wall_us,
         )
         self.service = FeatureStoreService(

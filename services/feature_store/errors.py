@@ -11,6 +11,7 @@ RoomError
 ├── StoreBehind      retry    the online store lost what this worker had written: seek back
 ├── SwapRefused      retry    another writer was faster, again and again
 ├── TooLate          deadline the views did not reach the asked time before the caller's deadline
+├── TooMuchHistory   too_large  a few entities with more events than one answer may take into memory
 ├── EmptyTrainingSet precondition
 ├── BadSpine         invalid
 ├── RowCorrupt       data_loss
@@ -27,12 +28,17 @@ from millrace.runtime.errors import (
     NotFound,
     Policy,
     Precondition,
+    TooLarge,
     Unavailable,
 )
 
 
 class BadRecord(Invalid):
     """A record that no view or table can take; the reason names the field."""
+
+
+class TooMuchHistory(TooLarge):
+    """A few entities have more events than one answer may take into memory; a training set is bounded."""
 
 
 class UnknownProject(NotFound):

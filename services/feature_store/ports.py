@@ -122,6 +122,10 @@ class HistoryStore(Protocol):
         """Append; rows that are there already stay one."""
         ...
 
+    async def count(self, table: Table, span: Range) -> int:
+        """How many events `read` would give, or a few more."""
+        ...
+
     async def read(self, table: Table, fields: Sequence[str], span: Range) -> pa.Table:
         """Events of the range, each once, by (event time, id): the SYSTEM columns and the named fields."""
         ...

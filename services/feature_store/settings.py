@@ -39,6 +39,13 @@ class Settings(RoomSettings):
     training_wait_s: float = knob(
         60.0, ROOM, "training_wait_s", "How long a training set waits for history to reach its as_of.", gt=0
     )
+    historical_events: int = knob(
+        1_000_000,
+        ROOM,
+        "historical_events",
+        "Events of a view that one request for a few entities' history may read into memory.",
+        ge=1,
+    )
     snapshot_chunk_rows: int = knob(
         50_000, ROOM, "snapshot_chunk_rows", "Rows of one snapshot object: bounds what a reader holds.", ge=1
     )

@@ -47,6 +47,7 @@ def _limits(settings: Settings) -> Limits:
         recent_ids=settings.recent_ids,
         max_request_events=settings.max_request_events,
         max_waiting_events=settings.max_waiting_events,
+        max_waiting_bytes=settings.max_waiting_bytes,
         max_ahead_us=settings.max_ahead_us,
         max_lease_ms=settings.max_lease_ms,
         max_definition_wait_us=settings.max_definition_wait_ms * 1_000,

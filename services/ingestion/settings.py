@@ -23,6 +23,13 @@ class Settings(RoomSettings):
         "Events per source that may wait for the broker; then callers are sent away.",
         ge=1,
     )
+    max_waiting_bytes: int = knob(
+        64 * 1024 * 1024,
+        ROOM,
+        "max_waiting_bytes",
+        "What they may hold together; one request may always wait.",
+        ge=1024,
+    )
     max_body_bytes: int = knob(
         32 * 1024 * 1024, ROOM, "max_body_bytes", "One HTTP body of events; it is held in memory.", ge=1024
     )

@@ -18,7 +18,7 @@ FLOOR_PLAN = {
 }  # fmt: skip
 NEEDED = ("README.md", "__main__.py", "settings.py", "bootstrap.py", "ports.py", "errors.py", "adapters", "entrypoints")
 
-SUBJECT_FOLDERS = ("examples/flights/", "tests/unit/examples/demo/")
+SUBJECT_FOLDERS = ("docs/proofs/", "examples/flights/", "tests/unit/examples/demo/")
 """The example, and the tests of its demonstration."""
 SUBJECT_FILES = {
     # They present the example, install its data or tell what was measured with it.

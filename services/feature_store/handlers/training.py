@@ -16,7 +16,7 @@ from services.feature_store.domain.answers import Cells, Judged, assemble, join_
 from services.feature_store.domain.inputs import InputsPlan, Lookup
 from services.feature_store.domain.snapshot import AS_HAPPENED, AS_KNOWN, Manifest
 from services.feature_store.domain.views import CompiledView
-from services.feature_store.errors import BadSpine, EmptyTrainingSet, SnapshotCorrupt, TooLate
+from services.feature_store.errors import BadSpine, EmptyTrainingSet, SnapshotCorrupt, TooLate, TooMuchHistory
 from services.feature_store.handlers.feeds import FeedBook, ProjectFeed
 from services.feature_store.handlers.history import HistoryWriter
 from services.feature_store.handlers.spines import Spines
@@ -69,16 +69,29 @@ class Moments:
     as_happened: bool
 
 
+@dataclass(frozen=True, slots=True)
+class HistoryLimits:
+    """How long history is waited for, and how many events of a view are read into memory for a few examples."""
+
+    wait_s: float
+    few_events: int
+
+
 class Historian:
     """Evaluates plans on history; `hurry` lets the writer's events come at once, though they are being gathered."""
 
     def __init__(
-        self, store: HistoryStore, feeds: FeedBook, writer: HistoryWriter, wait_s: float, hurry: Callable[[], None]
+        self,
+        store: HistoryStore,
+        feeds: FeedBook,
+        writer: HistoryWriter,
+        limits: HistoryLimits,
+        hurry: Callable[[], None],
     ) -> None:
+        self._limits = limits
         self._store = store
         self._feeds = feeds
         self._writer = writer
-        self._wait_s = wait_s
         self._hurry = hurry
 
     def project(self, name: str) -> ProjectFeed:
@@ -92,7 +105,7 @@ class Historian:
 
     async def settle(self, feed: ProjectFeed, as_of_us: int) -> None:
         """Until history holds everything visible by `as_of_us`. Raises TooLate."""
-        deadline = asyncio.get_running_loop().time() + self._wait_s
+        deadline = asyncio.get_running_loop().time() + self._limits.wait_s
         await self._writer.flush()
         while (mark := self.watermark_us(feed)) < as_of_us:
             left_s = deadline - asyncio.get_running_loop().time()
@@ -145,6 +158,11 @@ class Historian:
             entity_fields=view.view.entity_fields,
             entities=tuple(sorted({key for key in keys if key is not None})) if few else None,
         )
+        if few and (found := await self._store.count(source.table, span)) > self._limits.few_events:
+            raise TooMuchHistory(
+                f"{view.id}: these entities have {found} events in history, {self._limits.few_events} are read for one"
+                " answer: ask for fewer, or for a training set with them as its spine"
+            )
         return await self._store.read(source.table, sorted(view.fields), span)
 
 

@@ -115,7 +115,7 @@ class ClockDesk:
         if closed:
             raise Unavailable(f"{project} has just been given a definition without {', '.join(closed)}: repeat")
         for name, events in arrivals.items():
-            lanes[name].require_room(len(events))
+            lanes[name].require_room(events)
         return lanes
 
     def _held(self, project: str, lease_id: str) -> ClockRow:

@@ -84,6 +84,14 @@ class _Append:
     counted: list[Judged] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class MostWaiting:
+    """What may wait for the broker in one lane."""
+
+    events: int
+    size_bytes: int
+
+
 Count = Callable[["Lane", Sequence[Outcome], int], None]
 
 
@@ -102,7 +110,7 @@ class Lane:
     """Appends to `data.<project>.<source>`; `open` first. Used from one event loop."""
 
     def __init__(
-        self, project: str, contract: Contract, bus: Bus, tails: Tails, recent_ids: int, max_waiting: int
+        self, project: str, contract: Contract, bus: Bus, tails: Tails, recent_ids: int, most: MostWaiting
     ) -> None:
         self.project = project
         self.contract = contract
@@ -117,7 +125,8 @@ class Lane:
         self._bus = bus
         self._tails = tails
         self._recent_ids = recent_ids
-        self._max_waiting = max_waiting
+        self._most = most
+        self._waiting_bytes = 0
         self._queue: deque[_Work] = deque()
         self._wake = asyncio.Event()
         self._ids = RecentIds(recent_ids)
@@ -175,7 +184,7 @@ class Lane:
     ) -> list[Outcome]:
         """Outcomes in the order of `events`, once all are acknowledged; with `then_us` every partition is told that
         time right behind them. Raises LaneFull, BusUnavailable."""
-        self.require_room(len(events))
+        self.require_room(events)
         return await self._submit(_Work(_future(), events, origin, then_us, then_us + 1))
 
     def submit(
@@ -183,14 +192,18 @@ class Lane:
     ) -> asyncio.Future[list[Outcome]]:
         """As `append`, answered later: what is submitted next comes behind it. After a failure in the same `flow`
         nothing is appended. Raises LaneFull, Unavailable."""
-        self.require_room(len(events))
+        self.require_room(events)
         self._require_open()
         return self._enqueue(_Work(_future(), events, origin, flow=flow))
 
-    def require_room(self, events: int) -> None:
-        """Raises LaneFull when so many more would wait for the broker."""
-        if events and self.waiting_events and self.waiting_events + events > self._max_waiting:
-            raise LaneFull(f"{self.waiting_events} events wait for {self._topic}", retry_after_ms=RETRY_AFTER_MS)
+    def require_room(self, events: Sequence[Judged]) -> None:
+        """Raises LaneFull when with these too much would wait for the broker. Where nothing waits anything may."""
+        if not events or not self.waiting_events:
+            return
+        many = self.waiting_events + len(events) > self._most.events
+        if many or self._waiting_bytes + _size(events) > self._most.size_bytes:
+            waiting = f"{self.waiting_events} events of {self._waiting_bytes} bytes"
+            raise LaneFull(f"{waiting} wait for {self._topic}", retry_after_ms=RETRY_AFTER_MS)
 
     async def heartbeat(self, now_us: int, idle_us: int) -> None:
         """Tells the time to the partitions whose last record is older than `idle_us`, behind all that was appended
@@ -258,6 +271,7 @@ class Lane:
     def _enqueue(self, work: _Work) -> asyncio.Future[list[Outcome]]:
         self._queue.append(work)
         self.waiting_events += len(work.events)
+        self._waiting_bytes += _size(work.events)
         self._wake.set()
         return work.done
 
@@ -312,6 +326,7 @@ class Lane:
     def _resolve(self, works: Sequence[_Work], result: list[list[Outcome]] | Exception) -> None:
         for i, work in enumerate(works):
             self.waiting_events -= len(work.events)
+            self._waiting_bytes -= _size(work.events)
             if work.flow is not None and isinstance(result, Exception):
                 work.flow.failure = result
             if work.done.done():  # its caller went away
@@ -369,7 +384,7 @@ class Lane:
         self.count(self, outcomes, unknown)
         self.watch.take(counted)
         self._unobserved += counted
-        self._unobserved_bytes += sum([len(judged.body) for judged in counted])
+        self._unobserved_bytes += _size(counted)
         if len(self._unobserved) >= OBSERVED_AT_ONCE or self._unobserved_bytes >= OBSERVED_BYTES:
             self._observe()
 
@@ -405,6 +420,10 @@ class Lane:
             self._ids.add(event_id)
         self._last_us = {p: max(tail.last_us.get(p, 0), self._last_us.get(p, 0)) for p in partitions}
         self._is_certain = True
+
+
+def _size(events: Sequence[Judged]) -> int:
+    return sum([len(judged.body) for judged in events])
 
 
 def _future() -> asyncio.Future[list[Outcome]]:

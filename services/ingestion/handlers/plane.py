@@ -30,6 +30,7 @@ from services.ingestion.handlers.lanes import (
     CountFindings,
     Flow,
     Lane,
+    MostWaiting,
     Outcome,
     no_count,
     no_findings,
@@ -53,6 +54,7 @@ class Limits:
     recent_ids: int = 100_000
     max_request_events: int = 10_000
     max_waiting_events: int = 20_000
+    max_waiting_bytes: int = 64 * 1024 * 1024
     max_ahead_us: int = 86_400_000_000
     max_lease_ms: int = 600_000
     max_definition_wait_us: int = 60_000_000
@@ -302,7 +304,8 @@ class Ingestion:
 
     async def _open_lane(self, project: str, contract: Contract) -> Lane:
         limits, outside = self._limits, self._outside
-        lane = Lane(project, contract, outside.bus, outside.tails, limits.recent_ids, limits.max_waiting_events)
+        most = MostWaiting(limits.max_waiting_events, limits.max_waiting_bytes)
+        lane = Lane(project, contract, outside.bus, outside.tails, limits.recent_ids, most)
         lane.count, lane.count_findings = outside.count, outside.count_findings
         kept = self._kept_windows.get((project, lane.name))
         if kept is not None:

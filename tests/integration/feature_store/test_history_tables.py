@@ -68,6 +68,8 @@ async def test_repeated_inserts_stay_one_and_types_come_back(history):
     assert found.schema == history_schema(FIELDS)
     assert found.to_pylist()[0]["key"] is None
     assert [found.to_pylist()[1][name] for name, _ in FIELDS] == ["k3", 3, 4.5, True, 30]
+    assert found.num_rows <= await history.count(place, EVERYTHING) <= 3 * found.num_rows
+    assert await history.count(place, replace(EVERYTHING, to_us=0)) == 0
 
 
 async def test_positions_know_only_the_records_of_the_source_topic(history):

@@ -50,6 +50,14 @@ SPINE = pa.table(
 )
 
 
+async def test_history_of_a_few_entities_is_bounded_and_says_what_to_ask_for_instead(redis_client):
+    world = await filled(redis_client, historical_events=2)
+    async with served(world) as address, Features(address, "shop") as features:
+        with pytest.raises(CallFailed, match=r"RESOURCE_EXHAUSTED.*have \d+ events in history, 2 are read.*its spine"):
+            await features.historical(["o1"], [at(5)])
+        assert (await features.training_set(spine=SPINE)).rows == 5
+
+
 async def test_rows_out_equal_rows_in_with_what_they_carry(redis_client):
     world = await filled(redis_client)
     async with served(world) as address, Features(address, "shop") as features:

@@ -108,6 +108,27 @@ async def test_http_says_when_to_come_back(held, kind):
     assert (answer.headers["retry-after"], answer.headers["retry-after-ms"]) == ("1", str(RETRY_AFTER_MS))
 
 
+async def test_large_events_are_too_much_before_they_are_too_many(tmp_path):
+    """Each holds some 1,000 bytes: two may wait, the third is sent away."""
+    async with running(tmp_path, max_waiting_bytes=2_500) as room:
+        made = Held(room)
+        events = [service_pb2.DataEvent(json=b'{"sensor":"%s","at":%d}' % (b"s%d" % n * 500, T0)) for n in range(3)]
+        requests = [service_pb2.PublishRequest(project="live", source="readings", events=[event]) for event in events]
+        channel = open_channel(room.grpc)
+        stub = service_pb2_grpc.IngestionStub(channel)
+        calls = [asyncio.ensure_future(stub.Publish(request)) for request in requests]
+        done, held = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED, timeout=20)
+        (refused,) = done
+        with pytest.raises(grpc.aio.AioRpcError, match=r"2 events of \d{4} bytes wait") as caught:
+            refused.result()
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert wait_of(caught.value) == str(RETRY_AFTER_MS)
+        made.let_go()
+        assert [(await one).accepted for one in held] == [1, 1]
+        assert (await stub.Publish(requests[calls.index(refused)])).accepted == 1
+        await channel.close(None)
+
+
 async def test_a_file_that_has_come_waits_its_turn(held):
     lines = b"".join(b'{"sensor":"s%d","at":%d}\n' % (n, T0) for n in range(3))
     async with httpx.AsyncClient(base_url=f"{held.room.http}/v1/live/readings/", timeout=30) as client:
