@@ -35,9 +35,7 @@ class SourceFeed:
     views: tuple[CompiledView, ...]
     table: Table
     partitions: int
-    _places: dict[str, tuple[Place, ...]] = field(
-        default_factory=dict, compare=False, repr=False
-    )  # asked by every read
+    _places: dict[str, tuple[Place, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def topic(self) -> str:

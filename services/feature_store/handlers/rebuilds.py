@@ -50,7 +50,7 @@ class Rebuilds:
             total = sum([await self._filler.events(source) for source, _ in chosen.values()])
             done = 0
             with self._online.without(project, frozenset(chosen)):
-                if not keep:
+                if chosen and not keep:
                     await self._filler.clear(list(chosen.values()))
                     for view_id in chosen:
                         self._progress.forget(project, view_id)
