@@ -16,6 +16,7 @@ import redis
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from millrace.bus.kafka import KafkaBus
 from millrace.bus.kafka_clients import admin_of
+from millrace.client.columns import FeatureCells
 from millrace.stores.clickhouse import ClickHouse
 from millrace.wire.feature_store.v1 import service_pb2, service_pb2_grpc
 
@@ -75,8 +76,7 @@ async def clickhouse_holds(stations: Stations, entity: str) -> list[str]:
         await clickhouse.start()
         try:
             columns = await clickhouse.query_rows(
-                "SELECT table, name FROM system.columns WHERE database = {database:String} AND type LIKE '%String%'"
-                " AND type NOT LIKE 'Map%' AND type NOT LIKE 'Array%'",
+                "SELECT table, name FROM system.columns WHERE database = {database:String} AND type LIKE '%String%'",
                 {"database": database},
             )
             for column in columns:
@@ -132,11 +132,16 @@ async def log_holds(stations: Stations, topic: str, entity: str) -> int:
 
 async def online(stations: Stations, entity: str) -> set[int]:
     """The statuses of its features."""
+    return {status for cells in (await read(stations, [entity])).values() for status in cells.statuses}
+
+
+async def read(stations: Stations, entities: list[str]) -> dict[str, FeatureCells]:
+    """Their features, by name."""
     async with grpc.aio.insecure_channel(stations.addresses.grpc("feature_store")) as channel:
         stub = service_pb2_grpc.FeatureStoreStub(channel)
-        ask = service_pb2.GetOnlineRequest(project="stations", entities=[entity], not_before_us=stations.now_us)
+        ask = service_pb2.GetOnlineRequest(project="stations", entities=entities, not_before_us=stations.now_us)
         reply = await stub.GetOnline(ask, timeout=60, wait_for_ready=True)
-    return {status for cells in cells_of(reply, 1).values() for status in cells.statuses}
+    return cells_of(reply, len(entities))
 
 
 def serve_something(stations: Stations, folder: Path) -> None:
@@ -256,6 +261,22 @@ model:
   inputs: [letter.weight]
 gate: {metric: auc}
 """
+
+
+async def test_features_are_made_anew_by_command_and_answer_as_before(stations):
+    entities = [row["forecast_id"] for row in asked(stations)[-4:]]
+    before = await read(stations, entities)
+    assert service_pb2.PRESENT in {status for cells in before.values() for status in cells.statuses}
+    client = redis.Redis.from_url(stations.platform.stack.addresses.redis)
+    rows = [key for key in client.scan_iter(count=1000) if any(f":of:{e}".encode() in key for e in entities)]
+    assert client.delete(*rows) == len(rows) >= len(entities)
+    assert await read(stations, entities) != before
+    done = await asyncio.to_thread(cli, stations, "features", "rebuild", "stations", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["events"] > 0
+    assert await read(stations, entities) == before
+    unknown = await asyncio.to_thread(cli, stations, "features", "rebuild", "stations", "nothing@1")
+    assert unknown.returncode == 1 and "stations has no view nothing@1" in unknown.stderr
 
 
 async def test_an_encrypted_field_is_shown_to_those_who_may_until_its_entity_is_forgotten(stations, tmp_path):
