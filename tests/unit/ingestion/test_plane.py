@@ -343,6 +343,21 @@ async def test_a_lost_broker_is_said_and_an_uncertain_append_is_read_back(world)
     assert len(world.data()) == 2
 
 
+async def test_an_append_that_failed_makes_nobody_forget_earlier_ids(tmp_path):
+    """All of one key lie in one of two partitions, of whose tail only half of the ids are read back."""
+    world = World(tmp_path, recent_ids=100)
+    plane, _ = await started(world)
+    sent = [incoming(reading("s1", T0 + n), f"e{n}") for n in range(80)]
+    assert {o.kind for o in await plane.publish("plant", "readings", sent)} == {"accepted"}
+    world.broker.available = False
+    with pytest.raises(BusUnavailable):
+        await plane.publish("plant", "readings", [incoming(reading("s1", T0), "more")])
+    world.broker.available = True
+    assert {o.kind for o in await plane.publish("plant", "readings", sent[:40])} == {"duplicate"}
+    assert len(world.data()) == 80
+    await world.stop()
+
+
 async def test_bounds_send_callers_away(tmp_path):
     world = World(tmp_path, max_waiting_events=10, max_request_events=8)
     plane, _ = await started(world)
