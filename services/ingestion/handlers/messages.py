@@ -105,8 +105,8 @@ def quarantined(
 def window_closed(project: str, source: Source, window: Window) -> Message:
     """The account of one window, also of one in which nothing was broken.
 
-    Examples of texts and whole numbers stay here, in the data docs: they may name an entity, and from alerts and their
-    log nobody could take it back when it is to be forgotten.
+    Examples of texts and whole numbers, and of what has another type than its field, stay here, in the data docs: they
+    may name an entity, and from alerts and their log nobody could take it back when it is to be forgotten.
     """
     key = f"{project}/{source.name}"
     shown = {field.name for field in source.fields if field.type in _NAMES_NOBODY and field.pii is Pii.KEEP}
@@ -119,7 +119,10 @@ def window_closed(project: str, source: Source, window: Window) -> Message:
         quarantined=window.quarantined,
         violations=[
             events_pb2.FieldViolation(
-                field=name, rule=rule, events=broken.events, example=broken.example if name in shown else ""
+                field=name,
+                rule=rule,
+                events=broken.events,
+                example=broken.example if name in shown and rule != "type" else "",
             )
             for (name, rule), broken in window.broken.items()
         ]

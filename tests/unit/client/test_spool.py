@@ -135,3 +135,33 @@ def test_the_blocking_producer_hands_over_what_an_earlier_one_left(port, tmp_pat
     with SyncProducer(f"127.0.0.1:{port}", "plant", **options) as made:
         until_sync(lambda: made.waiting == 1, 5)
         assert not made.flush(0.05)
+
+
+@pytest.fixture
+def signed(tmp_path):
+    """(key, certificate) of this machine's loopback address, signed by itself."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return key, certificate
+
+
+async def test_a_producer_speaks_tls_with_whom_its_certificates_vouch_for(signed):
+    key, certificate = signed
+    door, server = Door(), grpc.aio.server()
+    service_pb2_grpc.add_IngestionServicer_to_server(door, server)
+    credentials = grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
+    address = f"127.0.0.1:{server.add_secure_port('127.0.0.1:0', credentials)}"
+    await server.start()
+    try:
+        async with Producer(address, "plant", tls_ca=certificate) as made:
+            assert (await made.publish("readings", [{"n": 1}])).accepted == 1
+        async with Producer(address, "plant", deadline_s=0.5) as plain:
+            with pytest.raises(CallFailed):
+                await plain.publish("readings", [{"n": 2}])
+    finally:
+        await server.stop(None)
+    assert door.taken == [("readings", '{"n":1}')]

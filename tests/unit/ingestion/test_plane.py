@@ -288,6 +288,12 @@ async def test_a_window_accounts_for_accepted_and_refused_events_and_for_nothing
         ("degrees", "type"): 1,
         ("kind", "set"): 1,
     }
+    # A text may name an entity, also one in a field of numbers: it is shown in the data docs alone.
+    assert {(v.field, v.rule): v.example for v in window.violations} == {
+        ("degrees", "range"): "200",
+        ("degrees", "type"): "",
+        ("kind", "set"): "",
+    }
     profile = next(p for p in window.profiles if p.field == "degrees")
     assert (profile.events, profile.nulls, profile.mean, profile.min, profile.max, profile.distinct) == (
         5,
