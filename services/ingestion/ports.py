@@ -78,8 +78,9 @@ class Ledger(Protocol):
 class Tails(Protocol):
     """Reads the end of a data topic."""
 
-    async def read(self, topic: str, records: int) -> Tail:
-        """The last `records` records, spread over the partitions. Raises BusUnavailable."""
+    async def read(self, topic: str, ids: int) -> Tail:
+        """The last times, and the ids of the newest `ids` events of all partitions, or of as many as a bounded look
+        back finds. Raises BusUnavailable."""
         ...
 
 

@@ -11,7 +11,12 @@ class Settings(RoomSettings):
     """Frozen; read once."""
 
     recent_ids: int = knob(
-        100_000, ROOM, "recent_ids", "Event ids remembered per source: a repeat within so many events is dropped.", ge=1
+        100_000,
+        ROOM,
+        "recent_ids",
+        "Event ids remembered per source: a repeat within so many events is dropped. After a restart they are read"
+        " from the log, ten records for each at most.",
+        ge=1,
     )
     max_request_events: int = knob(
         10_000, ROOM, "max_request_events", "Events in one request; larger loads are cut by the client.", ge=1

@@ -415,7 +415,7 @@ class Lane:
         """Takes last times and ids from the topic itself: at the start, and after an append of unknown outcome."""
         partitions = await self._bus.partitions(self._topic)
         tail = await self._tails.read(self._topic, self._recent_ids)
-        for event_id in tail.ids:  # beside those that are known: the tail is shared out evenly, keys need not be
+        for event_id in tail.ids:  # beside those that are known: the look back is bounded
             self._ids.add(event_id)
         self._last_us = {p: max(tail.last_us.get(p, 0), self._last_us.get(p, 0)) for p in partitions}
         self._is_certain = True

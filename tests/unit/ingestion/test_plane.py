@@ -349,8 +349,40 @@ async def test_a_lost_broker_is_said_and_an_uncertain_append_is_read_back(world)
     assert len(world.data()) == 2
 
 
+async def test_a_restart_forgets_no_id_of_the_window(tmp_path):
+    """Where one key has nearly all events, and where heartbeats lie between and behind them."""
+    world = World(tmp_path, recent_ids=100)
+    plane, lease = await started(world)
+    sent = [incoming(reading("s1" if n % 20 else f"other{n}", T0 + n), f"e{n}") for n in range(130)]
+    now_us = T0
+    for first in range(0, 130, 10):
+        assert {o.kind for o in await plane.publish("plant", "readings", sent[first : first + 10])} == {"accepted"}
+        for _ in range(5):
+            now_us += HOUR
+            await plane.clocks.advance("plant", lease, now_us)
+    for _ in range(150):
+        now_us += HOUR
+        await plane.clocks.advance("plant", lease, now_us)
+    plane = await world.start()
+    assert {o.kind for o in await plane.publish("plant", "readings", sent[30:])} == {"duplicate"}
+    assert {o.kind for o in await plane.publish("plant", "readings", sent[:30])} == {"accepted"}
+    await world.stop()
+
+
+async def test_what_a_restart_reads_back_is_bounded(tmp_path):
+    world = World(tmp_path, recent_ids=10)
+    plane, lease = await started(world)
+    early = [incoming(reading("s1", T0), "early")]
+    await plane.publish("plant", "readings", early)
+    for hour in range(1, 120):
+        await plane.clocks.advance("plant", lease, T0 + hour * HOUR)
+    plane = await world.start()
+    assert [o.kind for o in await plane.publish("plant", "readings", early)] == ["accepted"]
+    await world.stop()
+
+
 async def test_an_append_that_failed_makes_nobody_forget_earlier_ids(tmp_path):
-    """All of one key lie in one of two partitions, of whose tail only half of the ids are read back."""
+    """All of one key lie in one of two partitions."""
     world = World(tmp_path, recent_ids=100)
     plane, _ = await started(world)
     sent = [incoming(reading("s1", T0 + n), f"e{n}") for n in range(80)]
