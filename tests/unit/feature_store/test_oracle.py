@@ -7,99 +7,66 @@ of one entity at one moment, its value, status and age.
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from millrace.aggregates import NEVER_US
-from millrace.definitions.model import Aggregation
 
-from services.feature_store.domain.answers import judge, read_rows
+from services.feature_store.adapters.timeline_arrow import Timeline
+from services.feature_store.domain.answers import Judged, judge, read_rows
 from services.feature_store.domain.online import Events, new_rows
 from services.feature_store.domain.pointintime import History, read_history
 from services.feature_store.domain.values import Status
-from services.feature_store.domain.views import CompiledView
-from tests.unit.aggregates import oracle
+from services.feature_store.domain.views import MOST_PARTITIONS, CompiledView
+from services.feature_store.handlers.schemas import timeline_schema
+from services.feature_store.ports import Question
+from tests.unit.feature_store.reference import Row, expected, is_same
 from tests.unit.feature_store.world import HOUR_US, MINUTE_US, START_US, shop
 
 VIEWS = [CompiledView(view, HOUR_US) for view in shop().views]
+SCHEMAS = {s.name: timeline_schema([(f.name, f.type.value) for f in s.fields]) for s in shop().sources}
+FOREVER_US = 2**60
+NOTHING = (None, Status.MISSING, -1, 0.0)
 CUSTOMERS = ("ann", "ann", "ann", "bob", None)
 # Distances that matter: TTLs of two days and five hours, windows of one and three hours, hops of ten minutes.
 EDGES_US = (48 * HOUR_US, 5 * HOUR_US, 3 * HOUR_US, HOUR_US, HOUR_US, 10 * MINUTE_US, 10 * MINUTE_US, 0, 0)
 
 
-@dataclass(frozen=True)
-class Row:
-    """One event of either source, as history has it."""
-
-    values: dict[str, Any]
-    event_us: int
-    visible_us: int
-    offset: int
-    partition: int
-
-
-def expected(view: CompiledView, rows: Sequence[Row], key: str | None, at_us: int, happened: bool) -> list[tuple]:
-    """The reference: (value, status, age) of each column."""
-    v, seen = view.view, [r for r in rows if r.event_us < at_us and (happened or r.visible_us <= at_us)]
-    seen = [
-        r for r in seen if key is not None and key_of(view, r) == key and (not v.where or r.values["delay"] is not None)
-    ]
-    seen.sort(key=lambda r: (r.event_us, r.offset, r.partition))
-    age = at_us - seen[-1].event_us if seen else -1
-    silent = Status.EXPIRED if seen and v.ttl_us and age > v.ttl_us else 0
-    if not seen and (v.ttl_us or not v.is_windowed):
-        silent = Status.MISSING
-    cells = []
-    for value in latest(view, seen) if not v.is_windowed else windows(view, seen, at_us):
-        status = silent or (Status.MISSING if value is None else Status.PRESENT)
-        cells.append((value if status == Status.PRESENT else None, status, -1 if status == Status.MISSING else age))
-    return cells
-
-
-def latest(view: CompiledView, seen: Sequence[Row]) -> list[Any]:
-    """The newest row's fields, and its hour."""
-    if not seen:
-        return [None] * len(view.view.columns)
-    row = seen[-1].values
-    at_us = row["placed_at"]
-    return [row[name] for name in view.view.latest] + [None if at_us is None else at_us // HOUR_US % 24]
-
-
-def windows(view: CompiledView, seen: Sequence[Row], at_us: int) -> list[float | None]:
-    """Aggregates of the rows in each window, by the plain formulas."""
-    found, v = [], view.view
-    for aggregate in v.aggregates:
-        for place in range(1, len(aggregate.outputs) + 1):
-            for window_us in v.windows_us:
-                begin_us = (at_us - window_us) // v.hop_us * v.hop_us
-                inside = [
-                    oracle.Event(0, r.event_us, 0, 0, r.values.get(aggregate.expression))
-                    for r in seen
-                    if r.event_us >= begin_us
-                ]
-                argument = place if aggregate.function is Aggregation.LAST_K else aggregate.argument
-                function, whole = aggregate.function.value, not aggregate.expression
-                value = oracle.aggregate(function, inside, argument=argument, whole_events=whole)
-                found.append(None if value != value else float(value))
-    return found
-
-
-def key_of(view: CompiledView, row: Row) -> str | None:
-    parts = [row.values[name] for name in view.view.entity_fields]
-    return None if None in parts else "|".join(parts)
-
-
 def from_history(view, rows, keys, moments_us, happened):
-    """As training sets and historical reads have it."""
+    """As historical reads and the consistency check have it."""
     columns = (np.array([getattr(r, n) for r in rows], dtype=np.int64) for n in
                ("event_us", "visible_us", "offset", "partition"))  # fmt: skip
     history = History([r.values for r in rows], *columns)
     return judge(view, read_history(view, keys, np.array(moments_us, dtype=np.int64), history, as_happened=happened))
+
+
+def from_timeline(view, rows, keys, moments_us, happened) -> list[list]:
+    """As training sets have it: values alone, row by row. The events come in two pieces, the second with late ones."""
+    timeline = Timeline(view)
+    for piece in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
+        timeline.add(
+            pa.Table.from_pylist(
+                [
+                    {
+                        **r.values,
+                        "_event_us": r.event_us,
+                        "_visible_us": r.visible_us,
+                        "_seq": r.offset * MOST_PARTITIONS + r.partition,
+                        "_identity": r.offset * 7919 % 97,
+                    }
+                    for r in piece
+                ],
+                schema=SCHEMAS[view.view.source],
+            )
+        )
+        timeline.seal()
+    columns = tuple(range(len(view.view.columns)))
+    moments = np.array(moments_us, dtype=np.int64)
+    told = timeline.read(Question(columns, pa.array(keys, pa.string()), moments, happened, FOREVER_US))
+    return list(map(list, zip(*(column.to_pylist() for column in told.columns), strict=True)))
 
 
 def from_rows(view, rows, keys, at_us):
@@ -115,21 +82,6 @@ def from_rows(view, rows, keys, at_us):
         held |= new_rows(view, events, chosen, held)
         packed.append(held)
     return judge(view, read_rows(view, [[held.get(key) for held in packed] for key in keys], at_us))
-
-
-def is_same(view: CompiledView, column: int, actual: tuple, wanted: tuple, scale: float) -> bool:
-    """Whole numbers, text, status and age exactly, sums to 1e-9 of what went into them, sketches within their error."""
-    value, status, age = actual
-    value = None if value is None or value != value else value
-    if (status, age) != wanted[1:] or (value is None) != (wanted[0] is None):
-        return False
-    if value is None or isinstance(value, str | bool):
-        return value == wanted[0]
-    name = view.view.columns[column]
-    kind = next((a.function for a in view.view.aggregates if name.startswith(f"{a.name}_")), None)
-    slack = {Aggregation.STD: 3e-8, Aggregation.SUM: 1e-9, Aggregation.MEAN: 1e-9}.get(kind, 0.0) * scale
-    relative = 0.011 if kind is Aggregation.QUANTILE else 1e-9 if slack else 0.0
-    return math.isclose(value, wanted[0], rel_tol=relative, abs_tol=slack)
 
 
 texts = st.sampled_from(["c0", "c1", None])
@@ -179,36 +131,67 @@ def compare(examples: int, start: int) -> Counter[str]:
         anchors = [t for row in rows for t in (row.event_us, row.visible_us)] or [START_US]
         moments = [anchors[n % len(anchors)] + d + off for _, _, n, d, off in asked]
         for view in VIEWS:
-            wide = len(view.view.entity_fields) > 1
-            keys = [
-                None if wide and channel is None else f"{who}|{channel}" if wide else who for who, channel, *_ in asked
-            ]
-            for happened in (False, True):
-                judged = from_history(view, rows, keys, moments, happened)
-                check(view, rows, keys, moments, judged, happened, "as happened" if happened else "as known")
+            keys = [key_in(view, who, channel) for who, channel, *_ in asked]
+            for happened, mode in ((False, "as known"), (True, "as happened")):
+                wanted = reference(view, rows, keys, moments, happened)
+                counted.update(compared(mode, view, wanted, cells(from_history(view, rows, keys, moments, happened))))
+                told = from_timeline(view, rows, keys, moments, happened)
+                # There a row whose own key is not known has no features, and a value is all that a cell has.
+                silent = [[NOTHING] * len(row) if key is None else row for key, row in zip(keys, wanted, strict=True)]
+                cut = [[(value, *w[1:3]) for value, w in zip(*pair, strict=True)]
+                       for pair in zip(told, silent, strict=True)]  # fmt: skip
+                counted.update(compared(f"training {mode}", view, silent, cut))
             past = [r for r in rows if r.visible_us > r.event_us]  # what ingestion stamps
             for key, at_us in zip(keys, moments, strict=True):
                 if key is not None:
-                    check(view, past, [key], [at_us], from_rows(view, past, [key], at_us), False, "online")
-
-    def check(view, rows, keys, moments, judged, happened, mode):
-        for n, (key, at_us) in enumerate(zip(keys, moments, strict=True)):
-            scale = math.fsum(abs(r.values["delay"] or 0.0) for r in rows)
-            for column, wanted in enumerate(expected(view, rows, key, at_us, happened)):
-                actual = (judged.values[column, n], int(judged.status[column, n]), int(judged.age_us[column, n]))
-                same = is_same(view, column, actual, wanted, scale)
-                assert same, (mode, view.view.columns[column], key, at_us, actual, wanted)
-                counted[mode] += 1
-                counted[f"{mode} {Status(wanted[1]).name}"] += 1
+                    wanted = reference(view, past, [key], [at_us], False)
+                    counted.update(compared("online", view, wanted, cells(from_rows(view, past, [key], at_us))))
 
     run()
     return counted
 
 
+def key_in(view: CompiledView, who: str, channel: str | None) -> str | None:
+    if len(view.view.entity_fields) == 1:
+        return who
+    return None if channel is None else f"{who}|{channel}"
+
+
+def reference(view, rows, keys, moments, happened) -> list[list[tuple]]:
+    """(value, status, age, size of what went into it) by row and column."""
+    scale = math.fsum(abs(r.values["delay"] or 0.0) for r in rows)
+    return [
+        [(*cell, scale) for cell in expected(view, rows, key, at_us, happened)]
+        for key, at_us in zip(keys, moments, strict=True)
+    ]
+
+
+def cells(judged: Judged) -> list[list[tuple]]:
+    """(value, status, age) by row and column."""
+    columns, rows = judged.status.shape
+    return [
+        [(judged.values[c, n], int(judged.status[c, n]), int(judged.age_us[c, n])) for c in range(columns)]
+        for n in range(rows)
+    ]
+
+
+def compared(mode: str, view: CompiledView, wanted: list[list[tuple]], actual: list[list[tuple]]) -> Counter[str]:
+    """How many cells of which status. Raises at the first that differs."""
+    counted: Counter[str] = Counter()
+    for theirs, mine in zip(wanted, actual, strict=True):
+        for column, (*expects, scale) in enumerate(theirs):
+            same = is_same(view, column, mine[column], tuple(expects), scale)
+            assert same, (mode, view.view.columns[column], mine[column], expects)
+            counted[mode] += 1
+            counted[f"{mode} {Status(expects[1]).name}"] += 1
+    return counted
+
+
 def assert_telling(counted: Counter[str], least: int) -> None:
     """Enough cells, of each kind."""
-    assert counted["as known"] >= least and counted["as happened"] >= least
-    for mode in ("as known", "as happened", "online"):
+    modes = ("as known", "as happened", "training as known", "training as happened")
+    assert all(counted[mode] >= least for mode in modes)
+    for mode in (*modes, "online"):
         assert all(counted[f"{mode} {status.name}"] > least / 50 for status in Status), counted
 
 
