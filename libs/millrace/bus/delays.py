@@ -20,11 +20,12 @@ _OFFSET = "retry_offset"
 _ATTEMPTS = "retry_attempts"
 _FIRST_FAILED = "retry_first_failed_us"
 _NOT_BEFORE = "retry_not_before_us"
-_GROUP = "retry_group"
+_GROUP = "retry_group"  # who alone handles it again
+_FROM = "retry_from"  # the group that gave it up, though all of the room's may handle it again
 _STEP = "retry_step"
 _ERROR = "retry_error"
 _OURS = frozenset(
-    (RETRY_TOPIC_HEADER, _PARTITION, _OFFSET, _ATTEMPTS, _FIRST_FAILED, _NOT_BEFORE, _GROUP, _STEP, _ERROR)
+    (RETRY_TOPIC_HEADER, _PARTITION, _OFFSET, _ATTEMPTS, _FIRST_FAILED, _NOT_BEFORE, _GROUP, _STEP, _ERROR, _FROM)
 )
 _ERROR_CHARACTERS = 500
 
@@ -91,6 +92,7 @@ def handing_back(letter: DeadLetter) -> dict[str, str]:
         _OFFSET: str(letter.offset),
         _ATTEMPTS: str(letter.attempts),
         _FIRST_FAILED: str(letter.first_failed_us),
+        _FROM: letter.group,
     }
 
 
@@ -135,6 +137,7 @@ def _restored(record: Record, via: str) -> Record:
         attempts=_number(record, _ATTEMPTS),
         first_failed_us=_number(record, _FIRST_FAILED),
         delays=_number(record, _STEP),
+        group=record.header(_GROUP) or record.header(_FROM),
     )
     topic = record.header(RETRY_TOPIC_HEADER) or via
     return structs.replace(record, topic=topic, headers=kept, via=via, earlier=earlier, _event=[])

@@ -5,6 +5,7 @@ RoomError
 │   └── UnknownTopic   the topic does not exist (yet); retry
 ├── MessageTooLarge    more bytes than the broker takes in one message; reject
 ├── MalformedEvent     headers that do not make a CloudEvent; reject
+├── NotConsumed        a record came back to a group that does not read its topic; reject
 ├── OffsetsLost        the partition went to another member before the commit; the batch comes again there
 └── NotReady           a follower did not catch up within the deadline
 """
@@ -28,6 +29,10 @@ class MessageTooLarge(Invalid):
 
 class MalformedEvent(Invalid):
     """Headers that claim to be a CloudEvent but lack or garble an attribute."""
+
+
+class NotConsumed(Invalid):
+    """A record came back to a group that does not read its topic (any more)."""
 
 
 class OffsetsLost(Unavailable):

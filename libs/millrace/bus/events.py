@@ -153,13 +153,15 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What is known of a record that came back: where it was at first, and what was tried. -1 and 0: not known."""
+    """What is known of a record that came back: where it was at first, what was tried, and by which consumer group.
+    -1, 0 and "": not known."""
 
     partition: int = -1
     offset: int = -1
     attempts: int = 0
     first_failed_us: int = 0
     delays: int = 0
+    group: str = ""
 
 
 class Record(msgspec.Struct, frozen=True, eq=False, gc=False):

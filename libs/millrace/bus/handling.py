@@ -12,7 +12,7 @@ from millrace.bus.backoff import Backoff
 from millrace.bus.delays import Delays, Failure, Member, delayed
 from millrace.bus.draining import stop_if_cancelled
 from millrace.bus.effects import Effects
-from millrace.bus.errors import BusUnavailable, MessageTooLarge, policy_of
+from millrace.bus.errors import BusUnavailable, MessageTooLarge, NotConsumed, policy_of
 from millrace.bus.events import Batch, Earlier, Record, TopicPartition
 from millrace.bus.ports import Bus
 from millrace.bus.standing import Tally
@@ -85,6 +85,18 @@ class Handling:
         finally:
             self.troubles.pop(place, None)
         self.tally.handled[batch.topic] += len(batch.records)
+
+    async def turn_away(self, batch: Batch) -> None:
+        """Of a topic that the group does not read (any more): what this group once gave up is nobody else's to miss."""
+        error = NotConsumed(
+            f"{self._member.group} does not read {batch.topic} (any more): its source is gone from the project, or its"
+            " definition had not arrived yet; hand it back when it is read"
+        )
+        effects = self._effects()
+        for record in batch.records:
+            if record.earlier is not None and record.earlier.group == self._member.group:
+                self._reject(record, effects, error, 0)
+        await self._produce(batch, effects)
 
     def _effects(self, attempts: int = 1) -> Effects:
         return Effects(self._member.room, self._now_us, attempts, self._member.group)

@@ -51,7 +51,8 @@ class Worker:
     and then rejected. With `delays` (only where effects commute, see Delays) a record that failed `max_attempts` times
     waits in `delayed.<room>` instead. `handle` must be idempotent: whatever was not committed comes again.
 
-    Records of `retry.<room>` come under the topic they had at first (see Record.via), if it is one of ours.
+    Records of `retry.<room>` come under the topic they had at first (see Record.via), if it is one of ours; what this
+    group gave up, and would not read any more, becomes a dead letter again.
     Offsets are committed a few times a second, when nothing comes, and when the worker stops.
     `start_offsets` may say that fresh partitions begin before the committed offset, which is where others begin.
     A batch holds at most `max_records` records and `max_bytes`; `max_wait_ms` bounds one wait for records, and records
@@ -261,6 +262,8 @@ class Worker:
             for part in came_back(portion, self._member):
                 if part.topic in self._topics:
                     await self._handling.work(part)
+                else:
+                    await self._handling.turn_away(part)
             self._records += len(portion.records)
             self._next[place] = self._uncommitted[place] = portion.last_offset + 1
             self._lanes.advanced(place, portion)

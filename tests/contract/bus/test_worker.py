@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from millrace.bus.delays import handing_back
 from millrace.bus.effects import Effects
 from millrace.bus.events import RETRY_TOPIC_HEADER, Batch, Event, Message, derive_id
 from millrace.bus.kafka import KafkaBus
@@ -256,6 +257,28 @@ async def test_a_dead_letter_handed_back_comes_under_its_first_topic_and_id(fabr
     (record,) = sink.records
     assert (record.topic, record.via, record.offset, record.event.id) == (topic, retry_topic(fabric.room), 1, "the-id")
     assert (record.position_topic, RETRY_TOPIC_HEADER in record.event.extensions) == (record.via, False)
+
+
+async def test_a_dead_letter_that_comes_back_where_nobody_reads_its_topic_is_one_again(fabric: Fabric) -> None:
+    bus = fabric.bus()
+    topic, gone = await fabric.topic(bus), await fabric.topic(bus, "gone")
+    await bus.ensure_topics([TopicSpec(retry_topic(fabric.room))])
+    worker = worker_of(fabric, bus, Sink(), topic)
+    group = fabric.name("group")
+    letters = [
+        DeadLetter(room=fabric.room, topic=gone, offset=7, attempts=3, first_failed_us=9, payload=b"kept", group=by)
+        for by in ("another", group)
+    ]
+    for letter in letters:
+        event = Event("the-id", "t", "s", letter.payload, extensions=handing_back(letter))
+        await bus.publish([Message(retry_topic(fabric.room), event, key=b"k")])
+    async with running(worker.run):
+        (record,) = await everything(bus, deadletter_topic(fabric.room), 1)
+        await until(lambda: worker.lag_records == 0, 20)
+    again = DeadLetter.FromString(record.data)
+    assert (again.topic, again.offset, again.payload, again.group) == (gone, 7, b"kept", group)
+    assert (again.error, again.first_failed_us) == ("NotConsumed", 9) and gone in again.reason
+    assert worker.dead_letters == 1 and len(await everything(bus, deadletter_topic(fabric.room), 1)) == 1
 
 
 async def test_the_room_may_say_that_fresh_partitions_begin_before_what_is_committed(fabric: Fabric) -> None:
