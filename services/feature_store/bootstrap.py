@@ -52,6 +52,7 @@ from services.feature_store.handlers.catalogue import Catalogue
 from services.feature_store.handlers.consistency import CheckLimits, ConsistencyChecker
 from services.feature_store.handlers.consistency_report import ConsistencyReports
 from services.feature_store.handlers.drops import Drops
+from services.feature_store.handlers.entities import EntityHistory
 from services.feature_store.handlers.feeds import FeedBook
 from services.feature_store.handlers.filler import Filler
 from services.feature_store.handlers.forgetting import Forgetting, Stores
@@ -68,7 +69,7 @@ from services.feature_store.handlers.snapshots import SnapshotRewriter
 from services.feature_store.handlers.spines import Spines
 from services.feature_store.handlers.statistics import FeatureStatistics
 from services.feature_store.handlers.timelines import Timelines
-from services.feature_store.handlers.training import Historian, HistoryLimits, SnapshotLimits, TrainingSets
+from services.feature_store.handlers.training import Historian, SnapshotLimits, TrainingSets
 from services.feature_store.ports import (
     Erasing,
     EventRates,
@@ -131,14 +132,14 @@ class FeatureStore:
         self.writer = HistoryWriter(neighbours.history, limits)
         self.history = HistoryEvents(neighbours.history, self.feeds, self.writer)
         self.consumers = Consumers(neighbours.bus, self.online, self.history, settings.batch_records)
+        self.entities = EntityHistory(neighbours.history, settings.historical_events)
         self._join_consistency(settings, neighbours)
         self.reads = OnlineReads(neighbours.online, self.feeds, self.progress, self.sampler)
         workers = self.consumers
         own = Own(lambda: workers.online.assignment, lambda: workers.history.assignment)
         self.marks = Marks(neighbours.marks, self.feeds, self.writer, own, self.reads.look)
         hurry = self.consumers.history.hurry
-        few = HistoryLimits(settings.training_wait_s, settings.historical_events)
-        self.historian = Historian(neighbours.history, self.feeds, self.writer, few, hurry)
+        self.historian = Historian(self.entities, self.feeds, self.writer, settings.training_wait_s, hurry)
         self.statistics = FeatureStatistics(
             neighbours.keys,
             neighbours.online,
@@ -191,7 +192,7 @@ class FeatureStore:
         self.sampler = ReadSampler(neighbours.read_log, limits)
         self.checker = ConsistencyChecker(
             neighbours.read_log,
-            neighbours.history,
+            self.entities,
             ThreadReader(),
             self.feeds,
             self.writer,

@@ -81,7 +81,7 @@ class FeatureStoreService(service_pb2_grpc.FeatureStoreServicer):
         moment_us = np.array([key.moment_us for key in request.keys], dtype=np.int64)
         await self._historian.settle(feed, max((key.moment_us for key in request.keys), default=0))
         moments = Moments(entities, moment_us, 0, request.as_happened)
-        judged = await self._historian.judged(feed, plan, moments, self._few, few=True)
+        judged = await self._historian.judged(feed, plan, moments, self._few)
         return service_pb2.GetHistoricalReply(features=plan.names, columns=encode_columns(plan, blocked(plan, judged)))
 
     async def CreateTrainingSet(

@@ -34,11 +34,12 @@ from services.feature_store.domain.consistency import (
     within,
 )
 from services.feature_store.domain.inputs import InputsPlan
-from services.feature_store.errors import UnknownFeature, UnknownProject
+from services.feature_store.errors import TooMuchHistory, UnknownFeature, UnknownProject
+from services.feature_store.handlers.entities import EntityHistory
 from services.feature_store.handlers.feeds import FeedBook, ProjectFeed
 from services.feature_store.handlers.history import HistoryWriter
 from services.feature_store.handlers.recomputing import Recomputation
-from services.feature_store.ports import RETRIED, HistoryReader, HistoryStore, ReadLog
+from services.feature_store.ports import RETRIED, HistoryReader, ReadLog
 
 log = logging.getLogger(__name__)
 BATCHES_PER_ROUND = 20
@@ -65,7 +66,7 @@ class ConsistencyChecker:
     def __init__(
         self,
         store: ReadLog,
-        history: HistoryStore,
+        entities: EntityHistory,
         reader: HistoryReader,
         feeds: FeedBook,
         writer: HistoryWriter,
@@ -75,7 +76,7 @@ class ConsistencyChecker:
         now_us: Callable[[], int] = wall_us,
     ) -> None:
         self._store = store
-        self._recomputation = Recomputation(history, reader)
+        self._recomputation = Recomputation(entities, reader)
         self._feeds = feeds
         self._writer = writer
         self._limits = limits
@@ -120,13 +121,26 @@ class ConsistencyChecker:
             try:
                 feed = self._feeds.project(project)
                 plan = feed.plan_for(features)
-                found += await self._group(feed, plan, group, now_us)
+                found += await self._in_parts(feed, plan, group, now_us)
             except (UnknownProject, UnknownFeature):
                 found += self._passed_over(group, "it is no longer declared", now_us, at_once=True)
             except (ExpressionError, RowError, ValueError) as error:
                 log.warning("consistency of %s: %s", project, error)
                 found += self._passed_over(group, f"it cannot be worked out: {error}"[:300], now_us, at_once=True)
         return found
+
+    async def _in_parts(
+        self, feed: ProjectFeed, plan: InputsPlan, reads: Sequence[SampledRead], now_us: int
+    ) -> list[CheckedRead]:
+        """The reads together, or as few at once as history's bound asks for."""
+        try:
+            return await self._group(feed, plan, reads, now_us)
+        except TooMuchHistory as error:
+            if len(reads) == 1:
+                return self._passed_over(reads, f"its entity has too many events: {error}"[:300], now_us, at_once=True)
+        middle = len(reads) // 2
+        halves = (reads[:middle], reads[middle:])
+        return [checked for half in halves for checked in await self._in_parts(feed, plan, half, now_us)]
 
     async def _group(
         self, feed: ProjectFeed, plan: InputsPlan, reads: Sequence[SampledRead], now_us: int

@@ -12,18 +12,20 @@ from services.feature_store.domain.consistency import Cell, SampledRead, Standin
 from services.feature_store.domain.inputs import InputsPlan, Lookup
 from services.feature_store.domain.values import Position
 from services.feature_store.domain.views import MOST_PARTITIONS, sequence
+from services.feature_store.handlers.entities import EntityHistory
 from services.feature_store.handlers.feeds import ProjectFeed
-from services.feature_store.ports import RETRIED, HistoryReader, HistoryStore, Range
+from services.feature_store.ports import RETRIED, HistoryReader
 
 FOREVER_US = 2**62  # beyond every time that an event can carry
 LookUp = Callable[[Lookup, Sequence[str | None]], Awaitable[Judged]]
 
 
 class Recomputation:
-    """Asks history what a read should have answered: as known at its as_of, or from what had been applied."""
+    """Asks history what a read should have answered: as known at its as_of, or from what had been applied.
+    Raises TooMuchHistory."""
 
-    def __init__(self, history: HistoryStore, reader: HistoryReader) -> None:
-        self._history = history
+    def __init__(self, entities: EntityHistory, reader: HistoryReader) -> None:
+        self._entities = entities
         self._reader = reader
 
     async def as_known(self, feed: ProjectFeed, plan: InputsPlan, reads: Sequence[SampledRead]) -> list[list[Cell]]:
@@ -64,14 +66,9 @@ class Recomputation:
         """Events of the entities, as far back as they matter at any of the moments."""
         view = lookup.view
         lookback_us = view.lookback_us()
-        span = Range(
-            from_us=int(at_us.min(initial=FOREVER_US)) - lookback_us if lookback_us else -FOREVER_US,
-            to_us=until_us,
-            visible_to_us=until_us,
-            entity_fields=view.view.entity_fields,
-            entities=tuple(sorted({key for key in keys if key is not None})),
-        )
-        return await self._history.read(feed.source_of(view).table, sorted(view.fields), span)
+        from_us = int(at_us.min(initial=FOREVER_US)) - lookback_us if lookback_us else -FOREVER_US
+        table = feed.source_of(view).table
+        return await self._entities.read(table, view, keys, from_us=from_us, to_us=until_us, visible_to_us=until_us)
 
 
 async def _worked_out(plan: InputsPlan, reads: Sequence[SampledRead], look_up: LookUp) -> list[list[Cell]]:

@@ -15,14 +15,14 @@ from millrace.stores.objects import Objects
 from services.feature_store.domain.answers import Cells, Judged, assemble, join_keys, judge
 from services.feature_store.domain.inputs import InputsPlan, Lookup
 from services.feature_store.domain.snapshot import AS_HAPPENED, AS_KNOWN, Manifest
-from services.feature_store.domain.views import CompiledView
-from services.feature_store.errors import BadSpine, EmptyTrainingSet, SnapshotCorrupt, TooLate, TooMuchHistory
+from services.feature_store.errors import BadSpine, EmptyTrainingSet, SnapshotCorrupt, TooLate
+from services.feature_store.handlers.entities import EntityHistory
 from services.feature_store.handlers.feeds import FeedBook, ProjectFeed
 from services.feature_store.handlers.history import HistoryWriter
 from services.feature_store.handlers.spines import Spines
 from services.feature_store.handlers.tables import StreamPieces, composite_texts, feature_column, row_bytes, to_stream
 from services.feature_store.handlers.timelines import FOREVER_US, MIB, Timelines
-from services.feature_store.ports import HistoryReader, HistoryStore, Question, Range
+from services.feature_store.ports import HistoryReader, Question
 
 PIECE_BYTES = 1 << 20
 MANIFEST_KEY = b"millrace.manifest"  # schema metadata of a snapshot's stream
@@ -69,27 +69,20 @@ class Moments:
     as_happened: bool
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryLimits:
-    """How long history is waited for, and how many events of a view are read into memory for a few examples."""
-
-    wait_s: float
-    few_events: int
-
-
 class Historian:
-    """Evaluates plans on history; `hurry` lets the writer's events come at once, though they are being gathered."""
+    """Evaluates plans on history. It is waited for as long as `wait_s`; `hurry` lets the writer's events come at once,
+    though they are being gathered."""
 
     def __init__(
         self,
-        store: HistoryStore,
+        entities: EntityHistory,
         feeds: FeedBook,
         writer: HistoryWriter,
-        limits: HistoryLimits,
+        wait_s: float,
         hurry: Callable[[], None],
     ) -> None:
-        self._limits = limits
-        self._store = store
+        self._wait_s = wait_s
+        self._entities = entities
         self._feeds = feeds
         self._writer = writer
         self._hurry = hurry
@@ -105,7 +98,7 @@ class Historian:
 
     async def settle(self, feed: ProjectFeed, as_of_us: int) -> None:
         """Until history holds everything visible by `as_of_us`. Raises TooLate."""
-        deadline = asyncio.get_running_loop().time() + self._limits.wait_s
+        deadline = asyncio.get_running_loop().time() + self._wait_s
         await self._writer.flush()
         while (mark := self.watermark_us(feed)) < as_of_us:
             left_s = deadline - asyncio.get_running_loop().time()
@@ -114,20 +107,15 @@ class Historian:
             self._hurry()
             await self._writer.moved(left_s)
 
-    async def cells(
-        self, feed: ProjectFeed, plan: InputsPlan, moments: Moments, reader: HistoryReader, *, few: bool
-    ) -> list[Cells]:
+    async def cells(self, feed: ProjectFeed, plan: InputsPlan, moments: Moments, reader: HistoryReader) -> list[Cells]:
         """One column of cells per feature; see `judged`."""
-        return assemble(plan, await self.judged(feed, plan, moments, reader, few=few))
+        return assemble(plan, await self.judged(feed, plan, moments, reader))
 
     async def judged(
-        self, feed: ProjectFeed, plan: InputsPlan, moments: Moments, reader: HistoryReader, *, few: bool
+        self, feed: ProjectFeed, plan: InputsPlan, moments: Moments, reader: HistoryReader
     ) -> dict[Lookup, Judged]:
-        """What history says of each lookup of the plan.
-
-        With `few` examples history is read by entity key and without a lower bound, so that an old value shows as
-        EXPIRED; otherwise by time, as far back as it can matter.
-        """
+        """What history says of each lookup of the plan, for a few examples: read by entity key and without a lower
+        bound, so that an old value shows as EXPIRED. Raises TooMuchHistory."""
         judged: dict[Lookup, Judged] = {}
         turns = asyncio.Semaphore(READS_AT_ONCE)
 
@@ -136,7 +124,14 @@ class Historian:
             if lookup.carriers:
                 keys = join_keys(lookup, judged)
             async with turns:
-                events = await self._events(feed, lookup.view, keys, moments, few=few)
+                events = await self._entities.read(
+                    feed.source_of(lookup.view).table,
+                    lookup.view,
+                    keys,
+                    from_us=-FOREVER_US,
+                    to_us=int(moments.moment_us.max(initial=0)),
+                    visible_to_us=moments.as_of_us or FOREVER_US,
+                )
                 reading = await reader.read(lookup.view, list(keys), moments.moment_us, events, moments.as_happened)
             places = np.array([-1 if key is None else i for i, key in enumerate(keys)], dtype=np.int64)
             judged[lookup] = judge(lookup.view, reading).at(places)
@@ -144,26 +139,6 @@ class Historian:
         for round_ in (plan.direct, plan.joined):  # a join's keys are values of the first round
             await asyncio.gather(*map(look_up, round_))
         return judged
-
-    async def _events(
-        self, feed: ProjectFeed, view: CompiledView, keys: Sequence[str | None], moments: Moments, *, few: bool
-    ) -> pa.Table:
-        source = feed.source_of(view)
-        lookback_us = view.lookback_us()
-        unbounded = few or not lookback_us or not len(moments.moment_us)
-        span = Range(
-            from_us=-FOREVER_US if unbounded else int(moments.moment_us.min()) - lookback_us,
-            to_us=int(moments.moment_us.max()) if len(moments.moment_us) else 0,
-            visible_to_us=moments.as_of_us or FOREVER_US,
-            entity_fields=view.view.entity_fields,
-            entities=tuple(sorted({key for key in keys if key is not None})) if few else None,
-        )
-        if few and (found := await self._store.count(source.table, span)) > self._limits.few_events:
-            raise TooMuchHistory(
-                f"{view.id}: these entities have {found} events in history, {self._limits.few_events} are read for one"
-                " answer: ask for fewer, or for a training set with them as its spine"
-            )
-        return await self._store.read(source.table, sorted(view.fields), span)
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,7 @@ async def test_history_answers_the_same_choices(world):
     for words, entities in (({"service": "desk@1"}, ["o1", "o2"]), ({"by": "customer"}, ["ann", "bob", "cyd"])):
         plan = feed.plan_for((), **words)
         moments = Moments(entities, np.full(len(entities), AT_US), 0, as_happened=False)
-        cells = await world.store.historian.cells(feed, plan, moments, ThreadReader(), few=True)
+        cells = await world.store.historian.cells(feed, plan, moments, ThreadReader())
         online = await ask(world, entities, **words)
         for name, past, now in zip(plan.names, cells, online.cells, strict=True):
             assert past.status.tolist() == now.status.tolist(), name

@@ -229,6 +229,24 @@ async def test_views_that_are_no_longer_declared_are_passed_over(redis_client):
     assert [one.skipped for one in world.reads.checked.values()] == ["it is no longer declared"]
 
 
+async def test_a_check_holds_no_more_history_than_its_bound(redis_client):
+    """Reads are checked by fewer at a time; the one whose entity alone has too much is passed over, and says why."""
+    world = await make(redis_client, historical_events=12, **ALL)
+    now_us = START_US + HOUR_US
+    async with running(world):
+        await world.publish(*(order(n, START_US, customer="bob" if n == 3 else "ann") for n in range(4)))
+        await world.publish(*(payment(n, START_US + n, 1.0, customer="ann" if n < 2 else "bob") for n in range(32)))
+        await world.publish(until_us=now_us)
+        await world.store.reads.read("shop", [f"o{n}" for n in range(4)], (), now_us, 10.0)
+        await world.store.sampler.flush()
+        await until(lambda: world.history_has(now_us))
+        assert await world.store.checker.check() == 4
+    skipped = {one.read.entity: one.skipped for one in world.reads.checked.values()}
+    assert [skipped[f"o{n}"] for n in range(3)] == [""] * 3
+    assert "habits@1: these entities have 30 events in history, 12 are read" in skipped["o3"]
+    assert {finding.outcome for finding in world.reads.findings()} == {Outcome.EQUAL}
+
+
 async def test_the_metric_counts_by_feature_and_outcome(redis_client):
     def value() -> float:
         labels = {"project": "shop", "feature": "order.amount", "outcome": "equal"}

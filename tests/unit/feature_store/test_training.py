@@ -149,7 +149,7 @@ async def test_online_equals_history_at_its_as_of(redis_client):
         await until(lambda: world.history_has(at_us))
         for at_us, entities, online in logged:
             moments = Moments(entities, np.full(len(entities), at_us), 0, as_happened=False)
-            cells = await world.store.historian.cells(feed, feed.plan, moments, ThreadReader(), few=True)
+            cells = await world.store.historian.cells(feed, feed.plan, moments, ThreadReader())
             for feature, one, other in zip(feed.plan.features, online.cells, cells, strict=True):
                 assert one.status.tolist() == other.status.tolist(), feature.name
                 assert one.age_us.tolist() == other.age_us.tolist(), feature.name
