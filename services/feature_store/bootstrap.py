@@ -44,7 +44,7 @@ from services.feature_store.adapters.timeline_shelf import ProcessShelf
 from services.feature_store.entrypoints.catalogue import CatalogueDoor
 from services.feature_store.entrypoints.consistency_pages import ConsistencyPages
 from services.feature_store.entrypoints.consumer import Consumers
-from services.feature_store.entrypoints.metrics import count_checked, count_late
+from services.feature_store.entrypoints.metrics import count_checked, count_expired, count_late
 from services.feature_store.entrypoints.rest import FeaturePages
 from services.feature_store.entrypoints.rpc import FeatureStoreService
 from services.feature_store.entrypoints.shadow import read_plan, write_result
@@ -53,6 +53,7 @@ from services.feature_store.handlers.consistency import CheckLimits, Consistency
 from services.feature_store.handlers.consistency_report import ConsistencyReports
 from services.feature_store.handlers.drops import Drops
 from services.feature_store.handlers.entities import EntityHistory
+from services.feature_store.handlers.expiry import Expiry
 from services.feature_store.handlers.feeds import FeedBook
 from services.feature_store.handlers.filler import Filler
 from services.feature_store.handlers.forgetting import Forgetting, Stores
@@ -159,6 +160,7 @@ class FeatureStore:
         self.training = TrainingSets(self.historian, self.timelines, self.spines, neighbours.objects, sizes)
         self.rebuilds = Rebuilds(self.filler, self.feeds, self.online, self.progress)
         self.retention = Retention(neighbours.erasing, self.feeds, self.writer)
+        self.expiry = Expiry(neighbours.keys, neighbours.online, self.feeds, own.online, count_expired)
         self.forgetting = Forgetting(
             self.feeds,
             self.online,
@@ -321,7 +323,9 @@ def build(settings: Settings | None = None) -> RoomProcess:
     room.on_start(spools.sweep)
     definitions = DefinitionBook(bus)
     join(room, store, definitions)
-    if plan is not None:
+    if plan is None:
+        room.add_task("expiry", store.expiry.run)
+    else:
         beside = ShadowRows(redis, plan.name), ShadowTables(clickhouse, ROOM, database)
         _replay(room, store, definitions, plan, beside)
     for stop in (store.filler.close, bus.stop, clickhouse.close, redis.aclose, shelf.close):

@@ -102,6 +102,10 @@ class OnlineStore(Protocol):
         """The places may be filled."""
         ...
 
+    async def expire(self, place: Place, entities: Sequence[str], before_us: int) -> int:
+        """Delete those rows of the place whose newest event is older, as one step each; how many."""
+        ...
+
     async def rewrite_log(self) -> None:
         """Let the server drop what its log holds of values that were deleted or replaced; it does so by and by."""
         ...
@@ -295,9 +299,15 @@ class ShadowRowStore(Protocol):
     """Online rows of a shadow beside the live ones."""
 
     async def compare(
-        self, project: str, sources: Sequence[str], patiently: bool, looked_at: Callable[[int], None]
+        self,
+        project: str,
+        sources: Sequence[str],
+        lasts_us: Mapping[str, int],
+        patiently: bool,
+        looked_at: Callable[[int], None],
     ) -> list[Difference]:
-        """One difference per view; `patiently` waits until both stand at one offset. Raises StoreUnavailable."""
+        """One difference per view; `patiently` waits until both stand at one offset. Rows whose newest event is older
+        than `lasts_us` of their view (id) may be gone from either side, and are left out. Raises StoreUnavailable."""
         ...
 
     async def drop(self) -> None:

@@ -11,7 +11,7 @@ from millrace.aggregates.kernels import KERNELS, kernel_of
 from millrace.aggregates.latest import Latest, LatestLayout
 from millrace.aggregates.layout import Layout, State
 from millrace.aggregates.pointintime import Events, latest_index, window_values
-from millrace.aggregates.rows import NEVER_US, Lifted, RowError, merge_rows, read_windows
+from millrace.aggregates.rows import NEVER_US, Lifted, RowError, merge_rows, newest_us, read_windows
 from millrace.aggregates.windows import tile_start, window_start
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "kernel_of",
     "latest_index",
     "merge_rows",
+    "newest_us",
     "read_windows",
     "tile_start",
     "window_start",

@@ -40,6 +40,14 @@ class Unpacked:
     newest_us: np.ndarray
 
 
+def newest_us(row: bytes) -> int:
+    """Event time of the newest event of a packed row, of a windowed or of a latest view. Raises RowError."""
+    if len(row) < _HEADER.size:
+        raise RowError("a packed row is cut short")
+    newest: int = _HEADER.unpack_from(row)[4]
+    return newest
+
+
 def unpack(layout: Layout, rows: Sequence[bytes | None]) -> Unpacked:
     """Tiles of `rows` (None: no such row). Raises RowError for bytes that this layout did not write."""
     newest = np.full(len(rows), NEVER_US, dtype=np.int64)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import redis.asyncio
+from millrace.aggregates import RowError, newest_us
 from millrace.stores.errors import StoreUnavailable
 from redis.exceptions import RedisError
 
@@ -29,12 +30,14 @@ class ShadowRows:
     def __init__(self, client: redis.asyncio.Redis, shadow: str) -> None:
         self._client = client
         self._prefix = prefix_of_shadow(shadow)
+        self._lasts_us: Mapping[str, int] = {}
 
     async def compare(
-        self, project: str, sources: Sequence[str], patiently: bool, looked_at: Progress
+        self, project: str, sources: Sequence[str], lasts_us: Mapping[str, int], patiently: bool, looked_at: Progress
     ) -> list[Difference]:
         """One difference per view. Rows of records that were handed back from the dead letters are left out: they came
-        by another topic. Raises StoreUnavailable."""
+        by another topic; and so are those that may have expired. Raises StoreUnavailable."""
+        self._lasts_us = lasts_us
         found: dict[str, Difference] = {}
         wanted, seen = frozenset(sources), 0
         looks = LOOKS if patiently else 1
@@ -99,20 +102,31 @@ class ShadowRows:
         values: list[Any] = await self._client.mget([LIVE.encode() + n for n in names] + [shadow + n for n in names])
         live, other = values[: len(names)], values[len(names) :]
         settled = {
-            name for name, a, b in zip(positions, live, other, strict=False) if a and b and _offset(a) == _offset(b)
+            name: int.from_bytes(a[8:], "little", signed=True)
+            for name, a, b in zip(positions, live, other, strict=False)
+            if a and b and _offset(a) == _offset(b)
         }
         left = []
         for key, a, b in zip(keys, live[len(positions) :], other[len(positions) :], strict=True):
-            if _position(key) in settled:
-                found.setdefault(_view(key), Difference(_view(key))).count(key.decode(errors="replace")[1:], a, b)
-            else:
+            as_of_us = settled.get(_position(key))
+            if as_of_us is None:
                 left.append(key)
+            elif not self._has_expired(key, a or b, as_of_us):
+                found.setdefault(_view(key), Difference(_view(key))).count(key.decode(errors="replace")[1:], a, b)
         return left
 
     async def _extra(self, keys: list[bytes], found: dict[str, Difference], looks: int) -> None:
         """Rows of the shadow that have no live one. Those that have were compared."""
         there = await self._client.mget([LIVE.encode() + key for key in keys])
         await self._look([key for key, value in zip(keys, there, strict=True) if value is None], found, looks)
+
+    def _has_expired(self, key: bytes, row: bytes | None, as_of_us: int) -> bool:
+        """Whether the row may be gone from one side only."""
+        lasts_us = self._lasts_us.get(_view(key).partition(" ")[2], 0)
+        try:
+            return bool(lasts_us and row and newest_us(row) < as_of_us - lasts_us)
+        except RowError:
+            return False
 
 
 def _offset(position: bytes) -> bytes:

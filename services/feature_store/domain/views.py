@@ -103,6 +103,11 @@ class CompiledView:
             return view.ttl_us
         return max(max(view.windows_us) + view.hop_us, view.ttl_us)
 
+    def lasts_us(self) -> int:
+        """How long an online row is kept after its newest event; 0: for ever. Twice as long as it counts: what was
+        heard not long ago shall read as EXPIRED, not as MISSING."""
+        return 2 * self.lookback_us()
+
 
 def _column(function: Aggregation, expression: Expression, rows: Sequence[Row]) -> np.ndarray:
     values = expression.evaluate_all(rows)

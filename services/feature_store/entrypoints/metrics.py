@@ -21,6 +21,14 @@ LATE = Counter(
 )
 
 
+EXPIRED = Counter("millrace_expired_rows", "Online rows deleted long after their TTL or windows", ["project", "view"])
+
+
+def count_expired(project: str, view_id: str, rows: int) -> None:
+    """Counts rows of one step."""
+    EXPIRED.labels(project, view_id).inc(rows)
+
+
 def count_late(feed: SourceFeed, events: int) -> None:
     """Counts events of one batch."""
     LATE.labels(feed.project, feed.source.name).inc(events)

@@ -98,7 +98,8 @@ class ShadowRun:
             self._tell({"done": False, "phase": "compare", "records": keys, "of": 0})
 
         sources = [feed.source.name for feed in feeds]
-        return await self._rows.compare(self._plan.project, sources, self._plan.follows, looked_at)
+        lasts_us = {view.id: view.lasts_us() for feed in feeds for view in feed.views}
+        return await self._rows.compare(self._plan.project, sources, lasts_us, self._plan.follows, looked_at)
 
     def _spans(self, feed: SourceFeed) -> dict[int, tuple[int, int]]:
         mine = {p: span for (topic, p), span in self._plan.ranges.items() if topic == feed.topic}

@@ -161,6 +161,24 @@ async def test_what_differs_is_counted_and_shown(live: Live) -> None:
     assert any(f"from byte {len(value) - 1} on" in text for text in told)
 
 
+async def test_what_has_expired_may_be_gone_from_live(stack: RunningStack, live: Live) -> None:
+    later_us = START_US + 30 * 24 * HOUR_US
+    bus = KafkaBus(stack.kafka, "shadow-test")
+    await bus.publish(beats(live.project, later_us))
+    await bus.stop()
+
+    def applied() -> bool:
+        positions = [live.redis.get(key) for key in live.redis_keys() if key.endswith(b"@1:at")]
+        return min(int.from_bytes(position[8:], "little") for position in positions) >= later_us
+
+    await until(applied, 30, what="a month is over")
+    rows = [key for key in live.redis_keys() if b":of:" in key]
+    live.redis.delete(*rows[::2])
+    found = await live.shadow()
+    assert found["same"] is True
+    assert sum(one["equal"] + one["not_compared"] for one in found["online"]) == 0, "nothing is younger"
+
+
 async def ranges(live: Live) -> None:
     """By offset, by visible time, kept and removed."""
     found = await live.shadow("--source", "orders", "--from", "5", "--to", "12")
