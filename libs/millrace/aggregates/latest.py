@@ -43,6 +43,7 @@ class LatestLayout:
 
     def __init__(self, columns: Sequence[str], numeric: Sequence[bool]) -> None:
         self.columns = tuple(columns)
+        self.numeric = tuple(numeric)
         self._numbers = [place for place, is_number in enumerate(numeric) if is_number]
         self._others = [place for place, is_number in enumerate(numeric) if not is_number]
         self._floats = f"<{len(self._numbers)}d"

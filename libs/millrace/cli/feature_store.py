@@ -94,6 +94,8 @@ def stats(
     costs = ("view", "entities", "rows", "sampled", "bytes a row", "in all", "read", "update", "of all", "events/h")
     costly = table((*costs, "as of", "behind"), [_cost(view) for view in reply.views], title="freshness and cost")
     screen.print(costly)
+    parts = [_part(view, column) for view in reply.views for column in view.columns]
+    screen.print(table(("feature", "bytes a row", "in all", "update"), parts, title="each feature's part of it"))
     for left in reply.left:
         about = f"{left.view} is declared no more, and {left.keys:,} keys of it are kept"
         typer.echo(f"{about}: millrace features drop {project} {left.view}")
@@ -196,6 +198,15 @@ def _values(view: Any, column: Any) -> list[str]:
         f"{column.distinct:,}",
         frequent,
         age(int(ages[MEDIAN])) if ages else "",
+    ]
+
+
+def _part(view: Any, column: Any) -> list[str]:
+    return [
+        f"{view.view}.{column.name}",
+        f"{column.memory_bytes:,.1f}",
+        f"{'' if view.exact else 'about '}{column.memory_bytes * view.rows / 1e6:,.2f} MB",
+        "" if column.update_us < 0 else f"{column.update_us:,.2f} µs",
     ]
 
 

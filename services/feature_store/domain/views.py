@@ -84,14 +84,22 @@ class CompiledView:
 
     def columns(self, rows: Sequence[Row]) -> list[np.ndarray | None]:
         """What each aggregate takes of the rows, as `Layout.lift` wants it. Raises ExpressionError."""
-        return [
-            None if expression is None else _column(aggregate.function, expression, rows)
-            for aggregate, expression in zip(self.view.aggregates, self._values, strict=True)
-        ]
+        return [self.column(rows, place) for place in range(len(self._values))]
+
+    def column(self, rows: Sequence[Row], place: int) -> np.ndarray | None:
+        """What one aggregate takes of the rows. Raises ExpressionError."""
+        expression = self._values[place]
+        return None if expression is None else _column(self.view.aggregates[place].function, expression, rows)
 
     def latest(self, row: Row) -> list[Any]:
         """The values of a latest view's row, in the order of its columns. Raises ExpressionError."""
         return [row.get(name) for name in self.view.latest] + [e.evaluate(row) for e in self._derived]
+
+    def latest_column(self, rows: Sequence[Row], place: int) -> list[Any]:
+        """One column of a latest view, of all the rows. Raises ExpressionError."""
+        if place < len(self.view.latest):
+            return [row.get(self.view.latest[place]) for row in rows]
+        return self._derived[place - len(self.view.latest)].evaluate_all(rows)
 
     def lookback_us(self) -> int:
         """How far before a moment an event can still change the value; 0: without limit.

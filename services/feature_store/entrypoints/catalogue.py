@@ -14,7 +14,7 @@ from services.feature_store.domain.profile import Profile
 from services.feature_store.errors import RowCorrupt, UnknownFeature
 from services.feature_store.handlers.drops import Drops
 from services.feature_store.handlers.rebuilds import Rebuilds
-from services.feature_store.handlers.statistics import FeatureStatistics, ViewProfile
+from services.feature_store.handlers.statistics import ColumnCost, FeatureStatistics, ViewProfile
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +87,7 @@ def select(views: Sequence[ViewProfile], names: Sequence[str], project: str) -> 
 
 def _view(found: ViewProfile, columns: Sequence[Profile]) -> service_pb2.ViewStats:
     cost = found.cost
+    cost_of = {column.name: own for column, own in zip(found.columns, found.costs, strict=True)}
     return service_pb2.ViewStats(
         view=found.view.id,
         entity=found.view.view.entity,
@@ -105,11 +106,11 @@ def _view(found: ViewProfile, columns: Sequence[Profile]) -> service_pb2.ViewSta
         update_us=-1.0 if cost.update_us is None else cost.update_us,
         update_share=cost.update_share,
         events_per_hour=-1.0 if found.events_per_hour is None else found.events_per_hour,
-        columns=[_column(column) for column in columns],
+        columns=[_column(column, cost_of[column.name]) for column in columns],
     )
 
 
-def _column(found: Profile) -> service_pb2.ColumnStats:
+def _column(found: Profile, cost: ColumnCost) -> service_pb2.ColumnStats:
     stats = service_pb2.ColumnStats(
         name=found.name,
         type=found.type.value,
@@ -119,6 +120,8 @@ def _column(found: Profile) -> service_pb2.ColumnStats:
         distinct=found.distinct,
         top=[service_pb2.ValueCount(value=value, count=count) for value, count in found.top],
         age_quantiles_us=found.age_quantiles_us,
+        memory_bytes=cost.memory_bytes,
+        update_us=-1.0 if cost.update_us is None else cost.update_us,
     )
     if (moments := found.moments) is not None:
         stats.mean, stats.std, stats.min, stats.max = moments.mean, moments.std, moments.least, moments.greatest

@@ -103,7 +103,7 @@ class FeaturePages:
         return {"problem": "", "status": status.name, "value": shown, "age_us": age_us}
 
     async def _statistics(self, project: str, entry: Entry) -> dict[str, Any]:
-        nothing = {"view": None, "profile": None, "histogram": "", "statistics_problem": ""}
+        nothing = {"view": None, "profile": None, "cost": None, "histogram": "", "statistics_problem": ""}
         try:
             found = await self._catalogue.profile(project, entry)
         except Unavailable as error:
@@ -111,7 +111,9 @@ class FeaturePages:
         if found is None:
             return nothing
         view, profile = found
-        return {**nothing, "view": view, "profile": profile, "histogram": _drawing(profile), "shares": SHARES}
+        cost = view.costs[view.columns.index(profile)]
+        drawn = {"histogram": _drawing(profile), "shares": SHARES}
+        return {**nothing, "view": view, "profile": profile, "cost": cost, **drawn}
 
 
 def _drawing(profile: Profile) -> Markup | str:

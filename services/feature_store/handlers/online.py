@@ -13,6 +13,7 @@ from millrace.bus.events import Batch, Event, Message, TopicPartition, derive_id
 from millrace.expressions import ExpressionError
 from millrace.wire.feature_store.v1 import events_pb2
 
+from services.feature_store.domain.costs import works
 from services.feature_store.domain.online import Decoded, Events, new_rows
 from services.feature_store.domain.values import Position
 from services.feature_store.domain.views import CompiledView, Selection
@@ -222,7 +223,8 @@ class OnlineFeatures:
         old = {entity: found[job.place, entity] for entity in job.entities}
         started = perf_counter()
         rows = new_rows(job.view, fresh, chosen, old)
-        self.spending.note(job.view.id, len(fresh), perf_counter() - started)
+        if self.spending.note(job.view.id, len(fresh), perf_counter() - started) and chosen.entities:
+            self.spending.weigh(job.view.id, works(job.view, fresh, chosen))
         if decoded.label == RETRIED:
             rows |= {SEEN + i: b"1" for i in fresh.ids}
         return Write(job.place, position, moved, rows)

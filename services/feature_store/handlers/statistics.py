@@ -18,7 +18,9 @@ from millrace.definitions.semantics import view_types
 from millrace.runtime.errors import Unavailable
 
 from services.feature_store.domain.answers import Cells, Judged, judge, read_rows
+from services.feature_store.domain.costs import of_columns, row_bytes, shares
 from services.feature_store.domain.profile import Profile, profile
+from services.feature_store.domain.values import Status
 from services.feature_store.domain.views import CompiledView
 from services.feature_store.handlers.feeds import FeedBook, ProjectFeed
 from services.feature_store.handlers.seen import SEEN
@@ -48,6 +50,15 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class ColumnCost:
+    """A feature's part of what its view costs: bytes of a row's memory (key and overhead shared out with it), and the
+    microseconds that an event costs; None: not measured yet."""
+
+    memory_bytes: float
+    update_us: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class ViewProfile:
     """One view. `entities` and `rows` are estimates unless `exact`; `events_per_hour` None: not known."""
 
@@ -61,6 +72,7 @@ class ViewProfile:
     cost: Cost
     events_per_hour: float | None
     columns: tuple[Profile, ...]
+    costs: tuple[ColumnCost, ...]  # of each column
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +159,7 @@ class FeatureStatistics:
             sample = await self._sample(feed, view, drawn[view.id], as_of[view.id])
             rows = round(drawn[view.id].rows / share)
             first = sample.entities / len(drawn[view.id].sample) if drawn[view.id].sample else 0.0
+            cost = await self._cost(view, drawn[view.id], sample)
             profiles.append(
                 ViewProfile(
                     view=view,
@@ -156,9 +169,10 @@ class FeatureStatistics:
                     sampled=sample.entities,
                     as_of_us=as_of[view.id],
                     lag_us=newest_us - as_of[view.id],
-                    cost=await self._cost(view, drawn[view.id], sample),
+                    cost=cost,
                     events_per_hour=await self._rate(feed, view, as_of[view.id]),
                     columns=await asyncio.to_thread(_profiles, feed, view, sample),
+                    costs=tuple(self._column_costs(view, cost, sample)),
                 )
             )
         behind = tuple((view_id, round(rows / share)) for view_id, rows in sorted(left.items()))
@@ -222,6 +236,18 @@ class FeatureStatistics:
             update_us=self._spending.per_event_us(view.id),
             update_share=self._spending.share(view.id),
         )
+
+    def _column_costs(self, view: CompiledView, cost: Cost, sample: _Sample) -> list[ColumnCost]:
+        kept = [b.values[:, (b.status == Status.PRESENT).any(axis=0)].tolist() for b in sample.batches]
+        values = [[v for rows in kept for v in rows[place]] for place in range(len(view.view.columns))]
+        memory = shares(row_bytes(view, values))
+        weights = self._spending.weights(view.id)
+        if weights is None or cost.update_us is None:
+            return [ColumnCost(cost.memory_bytes * part, None) for part in memory]
+        work = shares(of_columns(view, weights))
+        return [
+            ColumnCost(cost.memory_bytes * part, cost.update_us * own) for part, own in zip(memory, work, strict=True)
+        ]
 
     async def _rate(self, feed: ProjectFeed, view: CompiledView, until_us: int) -> float | None:
         try:

@@ -88,6 +88,24 @@ async def test_statistics_say_what_the_store_holds(redis_client):
     assert again.measured_us == reply.measured_us < fresh.measured_us
 
 
+async def test_each_feature_has_its_part_of_what_its_view_costs(redis_client):
+    world = await make(redis_client)
+    async with running(world), served(world) as stub:
+        await filled(world)
+        orders, habits, channels = (await stub.FeatureStats(service_pb2.FeatureStatsRequest(project="shop"))).views
+    for view in (orders, habits, channels):
+        assert sum(column.memory_bytes for column in view.columns) == pytest.approx(view.memory_bytes)
+        assert sum(column.update_us for column in view.columns) == pytest.approx(view.update_us)
+        assert all(column.memory_bytes > 0 and column.update_us > 0 for column in view.columns)
+    # Of a row's own bytes: "c17", with quotes and a comma, beside eight of a number.
+    of_order = columns(orders)
+    assert of_order["customer"].memory_bytes / of_order["amount"].memory_bytes == pytest.approx(6 / 8, abs=0.1)
+    of_habits = columns(habits)
+    assert of_habits["payments_1h"].memory_bytes == of_habits["payments_3h"].memory_bytes, "one state, two windows"
+    sketch, count = of_habits["delay_p75_1h"], of_habits["payments_1h"]
+    assert sketch.memory_bytes > 10 * count.memory_bytes
+
+
 async def test_a_view_or_a_column_may_be_asked_for(redis_client):
     world = await make(redis_client)
     async with running(world), served(world) as stub:

@@ -230,7 +230,7 @@ class ViewStats(_message.Message):
     def __init__(self, view: _Optional[str] = ..., entity: _Optional[str] = ..., source: _Optional[str] = ..., entities: _Optional[int] = ..., rows: _Optional[int] = ..., exact: _Optional[bool] = ..., sampled: _Optional[int] = ..., as_of_us: _Optional[int] = ..., lag_us: _Optional[int] = ..., key_bytes: _Optional[float] = ..., value_bytes: _Optional[float] = ..., memory_bytes: _Optional[float] = ..., total_bytes: _Optional[int] = ..., read_us: _Optional[float] = ..., events_per_hour: _Optional[float] = ..., columns: _Optional[_Iterable[_Union[ColumnStats, _Mapping]]] = ..., update_us: _Optional[float] = ..., update_share: _Optional[float] = ...) -> None: ...
 
 class ColumnStats(_message.Message):
-    __slots__ = ("name", "type", "present", "missing", "expired", "mean", "std", "min", "max", "quantiles", "distinct", "top", "edges", "counts", "age_quantiles_us")
+    __slots__ = ("name", "type", "present", "missing", "expired", "mean", "std", "min", "max", "quantiles", "distinct", "top", "edges", "counts", "age_quantiles_us", "memory_bytes", "update_us")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     PRESENT_FIELD_NUMBER: _ClassVar[int]
@@ -246,6 +246,8 @@ class ColumnStats(_message.Message):
     EDGES_FIELD_NUMBER: _ClassVar[int]
     COUNTS_FIELD_NUMBER: _ClassVar[int]
     AGE_QUANTILES_US_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_US_FIELD_NUMBER: _ClassVar[int]
     name: str
     type: str
     present: int
@@ -261,7 +263,9 @@ class ColumnStats(_message.Message):
     edges: _containers.RepeatedScalarFieldContainer[float]
     counts: _containers.RepeatedScalarFieldContainer[int]
     age_quantiles_us: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., present: _Optional[int] = ..., missing: _Optional[int] = ..., expired: _Optional[int] = ..., mean: _Optional[float] = ..., std: _Optional[float] = ..., min: _Optional[float] = ..., max: _Optional[float] = ..., quantiles: _Optional[_Iterable[float]] = ..., distinct: _Optional[int] = ..., top: _Optional[_Iterable[_Union[ValueCount, _Mapping]]] = ..., edges: _Optional[_Iterable[float]] = ..., counts: _Optional[_Iterable[int]] = ..., age_quantiles_us: _Optional[_Iterable[float]] = ...) -> None: ...
+    memory_bytes: float
+    update_us: float
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., present: _Optional[int] = ..., missing: _Optional[int] = ..., expired: _Optional[int] = ..., mean: _Optional[float] = ..., std: _Optional[float] = ..., min: _Optional[float] = ..., max: _Optional[float] = ..., quantiles: _Optional[_Iterable[float]] = ..., distinct: _Optional[int] = ..., top: _Optional[_Iterable[_Union[ValueCount, _Mapping]]] = ..., edges: _Optional[_Iterable[float]] = ..., counts: _Optional[_Iterable[int]] = ..., age_quantiles_us: _Optional[_Iterable[float]] = ..., memory_bytes: _Optional[float] = ..., update_us: _Optional[float] = ...) -> None: ...
 
 class ValueCount(_message.Message):
     __slots__ = ("value", "count")
