@@ -13,8 +13,11 @@ from pathlib import Path
 import grpc
 import onnx
 import psutil
+import pyarrow as pa
 import pytest
 from millrace.client.addresses import Addresses
+from millrace.client.errors import CallFailed
+from millrace.client.features import SyncFeatures
 from millrace.client.recording import write_line
 from millrace.wire.registry.v1 import service_pb2, service_pb2_grpc
 from onnx import helper
@@ -219,6 +222,31 @@ def test_nothing_is_lost_when_rooms_are_killed(platform):
     after = until_sync(lambda: _answer(platform, entity), 60)
     assert after["version"] == before["version"]
     assert after["value"] == pytest.approx(before["value"], rel=1e-6)
+
+
+def test_a_model_that_learned_from_a_forgotten_entity_says_so(platform):
+    trained = next(v for v in platform.json("models", "list", "stations") if v["snapshot_digest"])
+    model, number, digest = "stations", str(trained["version"]), trained["snapshot_digest"]
+    assert "forg" not in platform.ok("models", "lineage", model, number)
+    with SyncFeatures(Addresses.discover(platform.home).grpc("feature_store"), "stations") as features:
+        learned = pa.Table.from_batches(features.rows(digest))
+        entity = learned["entity"][0].as_py()
+        done = platform.json("data", "forget", entity, "-p", "stations", "--reason", "asked", "--wait", "120")
+        with pytest.raises(CallFailed) as gone:
+            list(features.rows(digest))
+        receipts = [s for r in done["receipts"] for s in r.get("snapshots", []) if s["digest"] == digest]
+        newer = receipts[0]["by"]
+        assert newer in str(gone.value)
+        left = pa.Table.from_batches(features.rows(newer))
+        assert left.num_rows < learned.num_rows and entity not in left["entity"].to_pylist()
+    said = until_sync(lambda: _flagged(platform, model, number), 60, what="the version is flagged")
+    assert newer in said and done["id"] in said
+    assert entity not in said
+
+
+def _flagged(platform: Cli, model: str, version: str) -> str:
+    told = platform.json("models", "lineage", model, version)["version"].get("forgotten", "")
+    return told if told and told in platform.ok("models", "lineage", model, version) else ""
 
 
 def negated(model: bytes) -> bytes:

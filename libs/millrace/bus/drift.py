@@ -12,12 +12,14 @@ from millrace.bus.topics import BROKER_TIME, TIME, TopicRow, TopicTable, segment
 OFFSETS = "__"
 """Kafka's own topics begin so."""
 FOREVER_MS = -1
+IN_SYNC = "min.insync.replicas"
 
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """One topic as the broker keeps it. `retention_ms` -1: for ever; `segment_ms` 0: not known; `time` is Kafka's word
-    for whose time its records carry."""
+    """One topic as the broker keeps it. `retention_ms` -1: for ever; `segment_ms` and `replicas` 0: not known; `time`
+    is Kafka's word for whose time its records carry; `in_sync` is how many replicas have a record when `acks=all` says
+    so, at the least."""
 
     name: str
     partitions: int
@@ -25,6 +27,8 @@ class TopicState:
     cleanup: str
     segment_ms: int = 0
     time: str = ""
+    replicas: int = 0
+    in_sync: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ def drifts(specs: Sequence[TopicSpec], states: Mapping[str, TopicState], bootstr
             found.append(Drift(spec.name, "topic", "there", "missing", fix))
         else:
             found += [*_partitions(spec, state, bootstrap), *_kept(spec, state, bootstrap)]
+            found += _copied(spec, state, bootstrap)
     return found
 
 
@@ -89,8 +94,20 @@ def _partitions(spec: TopicSpec, state: TopicState, bootstrap: str) -> list[Drif
     return [Drift(spec.name, "partitions", str(spec.partitions), str(state.partitions), fix)]
 
 
+def _copied(spec: TopicSpec, state: TopicState, bootstrap: str) -> list[Drift]:
+    """Where all replicas but one have fallen behind, `acks=all` means that one: what it took is lost with it."""
+    if state.replicas < 2 or state.in_sync > 1:
+        return []
+    fix = f"{_altering(spec, bootstrap)} {IN_SYNC}=2"
+    return [Drift(spec.name, "acknowledged by", f"2 of {state.replicas}", f"1 of {state.replicas}", fix)]
+
+
+def _altering(spec: TopicSpec, bootstrap: str) -> str:
+    return f"kafka-configs.sh --bootstrap-server {bootstrap} --alter --topic {spec.name} --add-config"
+
+
 def _kept(spec: TopicSpec, state: TopicState, bootstrap: str) -> list[Drift]:
-    alter = f"kafka-configs.sh --bootstrap-server {bootstrap} --alter --topic {spec.name} --add-config"
+    alter = _altering(spec, bootstrap)
     cleanup = "compact" if spec.compact else "delete"
     found = []
     if set(state.cleanup.split(",")) != {cleanup}:

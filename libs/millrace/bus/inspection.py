@@ -11,13 +11,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
 
-from millrace.bus.drift import FOREVER_MS, TopicState
+from millrace.bus.drift import FOREVER_MS, IN_SYNC, TopicState
 from millrace.bus.errors import BusUnavailable
 from millrace.bus.kafka_clients import admin_of, bounded
 from millrace.bus.topics import TIME
 
 OLDEST_DEADLINE_S = 5.0
-_KEPT = ("cleanup.policy", "retention.ms", "segment.ms", TIME)
+_KEPT = ("cleanup.policy", "retention.ms", "segment.ms", TIME, IN_SYNC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ class Inspection:
         async with admin_of(self._client) as admin:
             described = await bounded(admin.describe_topics(), "describing topics")
             counts = {topic["topic"]: len(topic["partitions"]) for topic in described}
+            replicas = {t["topic"]: min((len(p["replicas"]) for p in t["partitions"]), default=0) for t in described}
             resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in sorted(counts)]
             replies = await bounded(admin.describe_configs(resources), "asking how topics are kept") if counts else []
         kept: dict[str, dict[str, str]] = {}
@@ -65,6 +66,8 @@ class Inspection:
                 kept[name].get("cleanup.policy", ""),
                 int(kept[name].get("segment.ms", 0)),
                 kept[name].get(TIME, ""),
+                replicas[name],
+                int(kept[name].get(IN_SYNC, 1)),
             )
             for name, count in counts.items()
         }

@@ -87,7 +87,7 @@ class TrainingSet:
 
     async def batches(self) -> AsyncIterator[pa.RecordBatch]:
         """The rows, batch by batch, in the order of the set: no more than one batch is held."""
-        async for batch in verified_batches(self._features._snapshot(self.digest), self.digest):
+        async for batch in self._features.rows(self.digest):
             yield batch
 
     async def to_arrow(self) -> pa.Table:
@@ -168,6 +168,12 @@ class Features:
             raise CallFailed(f"training set of {self._project}", error) from error
         assert snapshot is not None, "the room ends with a snapshot or an error"
         return self._found(snapshot)
+
+    async def rows(self, digest: str) -> AsyncIterator[pa.RecordBatch]:
+        """The rows of a training set that the platform keeps, by its digest: of a run's, or of one made earlier. They
+        are verified; SnapshotBroken where they are not those of the digest."""
+        async for batch in verified_batches(self._snapshot(digest), digest):
+            yield batch
 
     async def upload_spine(self, spine: Any) -> str:
         """Gives the platform a table for any number of training sets; its digest, by which `spine` may name it."""
@@ -304,6 +310,15 @@ class SyncFeatures:
         """As `Features.training_set`."""
         return SyncTrainingSet(self._wait(self._features.training_set(**asked)), self)
 
+    def rows(self, digest: str) -> Iterator[pa.RecordBatch]:
+        """As `Features.rows`."""
+        batches = self._features.rows(digest)
+        try:
+            while (batch := self._wait(_next(batches))) is not None:
+                yield batch
+        finally:
+            self._wait(_end(batches))
+
     def upload_spine(self, spine: Any) -> str:
         """As `Features.upload_spine`."""
         return self._wait(self._features.upload_spine(spine))
@@ -340,12 +355,7 @@ class SyncTrainingSet:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """As `TrainingSet.batches`."""
-        batches = self.facts.batches()
-        try:
-            while (batch := self._features._wait(_next(batches))) is not None:
-                yield batch
-        finally:
-            self._features._wait(_end(batches))
+        return self._features.rows(self.facts.digest)
 
     def to_arrow(self) -> pa.Table:
         """As `TrainingSet.to_arrow`."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from millrace.bus.drift import TopicState, drifts
 from millrace.bus.ports import TopicSpec
 from millrace.bus.topics import data_topic, deadletter_topic, load_topics, raw_topic, retry_topic
 
@@ -57,3 +58,13 @@ def test_names() -> None:
     assert [raw_topic("p", "s"), data_topic("p", "s"), deadletter_topic("r"), retry_topic("r")] == [
         "raw.p.s", "data.p.s", "deadletter.r", "retry.r",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "replicas, in_sync, told", [(0, 1, []), (1, 1, []), (3, 1, ["2 of 3"]), (3, 2, []), (2, 2, [])]
+)
+def test_a_topic_that_one_of_several_replicas_may_acknowledge_is_told(replicas, in_sync, told):
+    state = TopicState("t", 1, 3_600_000, "delete", 3_600_000, "CreateTime", replicas, in_sync)
+    found = drifts([TopicSpec("t", 1, retention_hours=1)], {"t": state}, "here:9092")
+    assert [drift.table for drift in found] == told
+    assert all("--topic t --add-config min.insync.replicas=2" in drift.fix and drift.harmful for drift in found)
