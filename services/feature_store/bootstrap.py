@@ -151,7 +151,7 @@ class FeatureStore:
             sample_entities=settings.stats_sample,
             most_keys=settings.stats_keys,
         )
-        forgetters = (self.progress.forget, self.statistics.forget, self.filler.forget)
+        forgetters = (self.progress.forget, self.statistics.forget, self.filler.forget, self.online.spending.forget)
         self.drops = Drops(neighbours.keys, self.feeds, neighbours.models, forgetters)
         self.catalogue = Catalogue(self.feeds, neighbours.models, self.statistics, self.reads, settings.stats_keep_s)
         self.timelines = Timelines(neighbours.history, neighbours.shelf, settings.training_memory_mib)

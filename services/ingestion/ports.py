@@ -79,8 +79,8 @@ class Tails(Protocol):
     """Reads the end of a data topic."""
 
     async def read(self, topic: str, ids: int) -> Tail:
-        """The last times, and the ids of the newest `ids` events of all partitions, or of as many as a bounded look
-        back finds. Raises BusUnavailable."""
+        """The last times, and the newest ids: `ids` of them (more where some were sent at once), or as many as a
+        bounded look back finds. Raises BusUnavailable."""
         ...
 
 

@@ -15,7 +15,7 @@ class Settings(RoomSettings):
         ROOM,
         "recent_ids",
         "Event ids remembered per source: a repeat within so many events is dropped. After a restart they are read"
-        " from the log, ten records for each at most.",
+        " from the log: so many records of it, and where that is not enough twice as many of each partition.",
         ge=1,
     )
     max_request_events: int = knob(

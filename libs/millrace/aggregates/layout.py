@@ -31,6 +31,10 @@ class Layout:
         functions = ",".join(f"{a.function.value}{a.argument or ''}" for a in aggregates)
         self.code = zlib.crc32(f"{functions}|{self.dtype.descr}".encode())
 
+    def place(self, name: str) -> int:
+        """Which aggregate a state column belongs to."""
+        return int(name.partition(".")[0])
+
     def lift(self, values: Sequence[np.ndarray | None], event_us: np.ndarray, seq: np.ndarray) -> State:
         """States of single events.
 

@@ -99,6 +99,8 @@ def _copied(spec: TopicSpec, state: TopicState, bootstrap: str) -> list[Drift]:
     if state.replicas < 2 or state.in_sync > 1:
         return []
     fix = f"{_altering(spec, bootstrap)} {IN_SYNC}=2"
+    if state.replicas == 2:
+        fix += " (with two replicas, either broker's absence then stops writing: three are better)"
     return [Drift(spec.name, "acknowledged by", f"2 of {state.replicas}", f"1 of {state.replicas}", fix)]
 
 

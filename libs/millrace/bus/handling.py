@@ -96,7 +96,10 @@ class Handling:
         for record in batch.records:
             if record.earlier is not None and record.earlier.group == self._member.group:
                 self._reject(record, effects, error, 0)
-        await self._produce(batch, effects)
+        try:
+            await self._produce(batch, effects)
+        finally:
+            self.troubles.pop((batch.position_topic, batch.partition), None)
 
     def _effects(self, attempts: int = 1) -> Effects:
         return Effects(self._member.room, self._now_us, attempts, self._member.group)

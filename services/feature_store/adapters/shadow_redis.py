@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import redis.asyncio
@@ -24,32 +25,61 @@ _SPECIAL = str.maketrans({c: f"\\{c}" for c in "*?[]\\^-"})
 Progress = Callable[[int], None]
 
 
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """What was found so far, by view; rows of a view (id) are kept for `lasts_us` after their newest event."""
+
+    lasts_us: Mapping[str, int]
+    found: dict[str, Difference] = field(default_factory=dict)
+
+    def count(self, key: bytes, live: bytes | None, shadow: bytes | None, as_of_us: int) -> None:
+        """One key's rows; those that may have expired on either side say nothing."""
+        if self._have_expired(key, [row for row in (live, shadow) if row is not None], as_of_us):
+            self.leave_out(key, "older than rows are kept")
+        else:
+            self._of(key).count(key.decode(errors="replace")[1:], live, shadow)
+
+    def leave_out(self, key: bytes, why: str) -> None:
+        """A key that cannot be compared."""
+        difference = self._of(key)
+        difference.not_compared += 1
+        difference.why = why
+
+    def _of(self, key: bytes) -> Difference:
+        return self.found.setdefault(_view(key), Difference(_view(key)))
+
+    def _have_expired(self, key: bytes, rows: Sequence[bytes], as_of_us: int) -> bool:
+        lasts_us = self.lasts_us.get(_view(key).partition(" ")[2], 0)
+        try:
+            return bool(lasts_us) and all(newest_us(row) < as_of_us - lasts_us for row in rows)
+        except RowError:
+            return False
+
+
 class ShadowRows:
     """Compares one project's keys. `client` returns bytes."""
 
     def __init__(self, client: redis.asyncio.Redis, shadow: str) -> None:
         self._client = client
         self._prefix = prefix_of_shadow(shadow)
-        self._lasts_us: Mapping[str, int] = {}
 
     async def compare(
         self, project: str, sources: Sequence[str], lasts_us: Mapping[str, int], patiently: bool, looked_at: Progress
     ) -> list[Difference]:
         """One difference per view. Rows of records that were handed back from the dead letters are left out: they came
         by another topic; and so are those that may have expired. Raises StoreUnavailable."""
-        self._lasts_us = lasts_us
-        found: dict[str, Difference] = {}
+        comparison = _Comparison(lasts_us)
         wanted, seen = frozenset(sources), 0
         looks = LOOKS if patiently else 1
         try:
             async for keys in self._chunks(LIVE, project, wanted):
-                await self._look(keys, found, looks)
+                await self._look(keys, comparison, looks)
                 looked_at(seen := seen + len(keys))
             async for keys in self._chunks(self._prefix, project, wanted):
-                await self._extra(keys, found, looks)
+                await self._extra(keys, comparison, looks)
         except (RedisError, OSError) as error:
             raise StoreUnavailable(f"the online store: {error}") from error
-        return [found[view] for view in sorted(found)]
+        return [comparison.found[view] for view in sorted(comparison.found)]
 
     async def drop(self) -> None:
         """Delete every key of the shadow."""
@@ -81,20 +111,18 @@ class ShadowRows:
         for keys in by_tag.values():
             yield keys
 
-    async def _look(self, keys: list[bytes], found: dict[str, Difference], looks: int) -> None:
+    async def _look(self, keys: list[bytes], comparison: _Comparison, looks: int) -> None:
         """Compare the keys in an instant in which both sides have applied the same offset, for each of their views."""
         waiting = list(dict.fromkeys(keys))
         for look in range(looks):
-            waiting = await self._compare_settled(waiting, found)
+            waiting = await self._compare_settled(waiting, comparison)
             if not waiting:
                 return
             await asyncio.sleep(BETWEEN_LOOKS_S if look + 1 < looks else 0)
         for key in waiting:
-            difference = found.setdefault(_view(key), Difference(_view(key)))
-            difference.not_compared += 1
-            difference.why = "live and shadow did not stand at the same offset"
+            comparison.leave_out(key, "live and shadow did not stand at the same offset")
 
-    async def _compare_settled(self, keys: list[bytes], found: dict[str, Difference]) -> list[bytes]:
+    async def _compare_settled(self, keys: list[bytes], comparison: _Comparison) -> list[bytes]:
         """What could not be compared, since the positions differ."""
         positions = list(dict.fromkeys(_position(key) for key in keys))
         names = [*positions, *keys]
@@ -111,22 +139,14 @@ class ShadowRows:
             as_of_us = settled.get(_position(key))
             if as_of_us is None:
                 left.append(key)
-            elif not self._has_expired(key, a or b, as_of_us):
-                found.setdefault(_view(key), Difference(_view(key))).count(key.decode(errors="replace")[1:], a, b)
+            else:
+                comparison.count(key, a, b, as_of_us)
         return left
 
-    async def _extra(self, keys: list[bytes], found: dict[str, Difference], looks: int) -> None:
+    async def _extra(self, keys: list[bytes], comparison: _Comparison, looks: int) -> None:
         """Rows of the shadow that have no live one. Those that have were compared."""
         there = await self._client.mget([LIVE.encode() + key for key in keys])
-        await self._look([key for key, value in zip(keys, there, strict=True) if value is None], found, looks)
-
-    def _has_expired(self, key: bytes, row: bytes | None, as_of_us: int) -> bool:
-        """Whether the row may be gone from one side only."""
-        lasts_us = self._lasts_us.get(_view(key).partition(" ")[2], 0)
-        try:
-            return bool(lasts_us and row and newest_us(row) < as_of_us - lasts_us)
-        except RowError:
-            return False
+        await self._look([key for key, value in zip(keys, there, strict=True) if value is None], comparison, looks)
 
 
 def _offset(position: bytes) -> bytes:

@@ -6,6 +6,7 @@ Columns of one aggregate share its state: `sum(x)` over three windows is kept an
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from millrace.aggregates import Layout, tile_start
 from millrace.aggregates.layout import take
+from millrace.aggregates.rows import COMPRESS_TILE_BYTES, unpack
 
 from services.feature_store.domain.online import Events
 from services.feature_store.domain.views import CompiledView, Selection, sequence
@@ -41,12 +43,11 @@ def works(view: CompiledView, events: Events, chosen: Selection) -> list[Work]:
     return [partial(fold, place) for place in range(len(view.view.aggregates))]
 
 
-def row_bytes(view: CompiledView, values: Sequence[Sequence[Any]]) -> list[float]:
-    """Bytes that each part takes of a row, or of a tile, by column; `values` are some of each column's, of which those
-    that are kept as text tell how long they are."""
+def part_bytes(view: CompiledView, values: Sequence[Sequence[Any]], rows: Sequence[bytes]) -> list[float]:
+    """Bytes that each part takes of a row, by column: for comparing them. `values` are some of each column's, of which
+    those that are kept as text tell how long they are; `rows` are some packed rows, for tiles that are compressed."""
     if view.layout is not None:
-        widths = [Layout([aggregate]).dtype.itemsize - NUMBER_BYTES for aggregate in view.view.aggregates]
-        return of_columns(view, widths)
+        return of_columns(view, _tile_bytes(view.layout, rows))
     numeric = view.latest_layout.numeric
     return [
         NUMBER_BYTES if is_number else _mean([len(json.dumps(value)) + 1 for value in column])
@@ -67,6 +68,18 @@ def shares(parts: Sequence[float]) -> list[float]:
     """Of the whole, each between 0 and 1; equal ones of nothing."""
     whole = sum(parts)
     return [part / whole if whole else 1 / len(parts) for part in parts]
+
+
+def _tile_bytes(layout: Layout, rows: Sequence[bytes]) -> list[float]:
+    """Bytes of each aggregate's state, in one tile, or compressed in all of the rows."""
+    sizes = [0.0] * len(layout.aggregates)
+    if layout.dtype.itemsize <= COMPRESS_TILE_BYTES or not rows:
+        for name in layout.names:
+            sizes[layout.place(name)] += layout.dtype[name].itemsize
+    else:
+        for name, column in unpack(layout, rows).state.items():
+            sizes[layout.place(name)] += len(zlib.compress(column.tobytes(), 1))
+    return sizes
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -113,8 +113,9 @@ class CompiledView:
 
     def lasts_us(self) -> int:
         """How long an online row is kept after its newest event; 0: for ever. Twice as long as it counts: what was
-        heard not long ago shall read as EXPIRED, not as MISSING."""
-        return 2 * self.lookback_us()
+        heard not long ago shall read as EXPIRED, not as MISSING; and as long as tiles are kept for late events."""
+        lookback_us = self.lookback_us()
+        return lookback_us and max(2 * lookback_us, lookback_us + self.lateness_us)
 
 
 def _column(function: Aggregation, expression: Expression, rows: Sequence[Row]) -> np.ndarray:

@@ -137,7 +137,9 @@ class ConsistencyChecker:
             return await self._group(feed, plan, reads, now_us)
         except TooMuchHistory as error:
             if len(reads) == 1:
-                return self._passed_over(reads, f"its entity has too many events: {error}"[:300], now_us, at_once=True)
+                return self._passed_over(
+                    reads, f"too much history to be read again: {error}"[:300], now_us, at_once=True
+                )
         middle = len(reads) // 2
         halves = (reads[:middle], reads[middle:])
         return [checked for half in halves for checked in await self._in_parts(feed, plan, half, now_us)]

@@ -1,8 +1,9 @@
 """Online rows go when they have had nothing to say for long: else entities that never come again would stay for ever.
 
-A row counts for its view's lookback (the TTL, or the longest window). For as long again it stays, and its values read
-as EXPIRED; then it goes, and they read as MISSING. Time is the view's own `as_of`, so that a replay, however fast, and
-a standstill, however long, change nothing. Views without TTL keep their latest values for ever.
+A row counts for its view's lookback (the TTL, or the longest window). For as long again it stays; then it goes. What
+read as EXPIRED reads as MISSING from then on, and windows that hold nothing have no age any more: values are the same.
+Time is the view's own `as_of`, so that a replay, however fast, and a standstill, however long, change nothing. Latest
+views without TTL keep their values for ever.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from services.feature_store.ports import RETRIED, OnlineKeys, OnlineStore, Place
 log = logging.getLogger(__name__)
 LOOK_EVERY_S = 60.0
 STEPS = 4  # of a lookback: all keys are walked through once in each, and a row stays at most that much longer
-REST = 4  # times what a step of the walk took: the server's time is for others
+REST = 4  # times what a step of the walk took, scan included: the server's time is for others
 
 OnExpired = Callable[[str, str, int], None]
 
@@ -36,7 +37,9 @@ class Expiry:
         feeds: FeedBook,
         assigned: Callable[[], frozenset[TopicPartition]],
         on_expired: OnExpired = lambda project, view_id, rows: None,
+        every_s: float = LOOK_EVERY_S,
     ) -> None:
+        self._every_s = every_s
         self._keys = keys
         self._store = store
         self._feeds = feeds
@@ -47,7 +50,7 @@ class Expiry:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(self._every_s)
             for project in list(self._feeds.projects.values()):
                 if not self._leads(project):
                     continue
@@ -62,9 +65,8 @@ class Expiry:
         before_us = {place: until for place, until in until_us.items() if until > self._done_us.get(place, 0)}
         if not before_us:
             return 0
-        expired = 0
+        expired, began_s = 0, perf_counter()
         async for step in self._keys.walk(project.definition.project.name):
-            began_s = perf_counter()
             entities: dict[Place, list[str]] = {}
             for kept in step.found:
                 if kept.entity is not None and kept.place in before_us:
@@ -74,6 +76,7 @@ class Expiry:
                 self._on_expired(place.project, place.view_id, rows)
                 expired += rows
             await asyncio.sleep(REST * (perf_counter() - began_s))
+            began_s = perf_counter()
         self._done_us |= before_us
         return expired
 

@@ -223,8 +223,9 @@ class OnlineFeatures:
         old = {entity: found[job.place, entity] for entity in job.entities}
         started = perf_counter()
         rows = new_rows(job.view, fresh, chosen, old)
-        if self.spending.note(job.view.id, len(fresh), perf_counter() - started) and chosen.entities:
-            self.spending.weigh(job.view.id, works(job.view, fresh, chosen))
+        spent = (job.place.project, job.view.id)
+        if self.spending.note(spent, len(fresh), perf_counter() - started) and chosen.entities:
+            self.spending.weigh(spent, lambda: works(job.view, fresh, chosen))
         if decoded.label == RETRIED:
             rows |= {SEEN + i: b"1" for i in fresh.ids}
         return Write(job.place, position, moved, rows)

@@ -2,47 +2,76 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from time import perf_counter
 
+log = logging.getLogger(__name__)
 # Batches between two that are weighed: weighing does a view's work a second time.
 WEIGH_EVERY = 128
+
+ViewOf = tuple[str, str]
+"""Project and view id."""
+
+
+@dataclass(slots=True)
+class _Spent:
+    events: int = 0
+    seconds: float = 0.0
+    batches: int = 0
+    weights: list[float] = field(default_factory=list)
 
 
 class Spending:
     """Events worked into each view, and the seconds that took; the store's round trips are not in it."""
 
     def __init__(self) -> None:
-        self._events: dict[str, int] = {}
-        self._seconds: dict[str, float] = {}
-        self._batches: dict[str, int] = {}
-        self._weights: dict[str, list[float]] = {}
+        self._spent: dict[ViewOf, _Spent] = {}
 
-    def note(self, view_id: str, events: int, seconds: float) -> bool:
-        """A batch was worked into a view. Whether it is one of those to be weighed."""
-        self._events[view_id] = self._events.get(view_id, 0) + events
-        self._seconds[view_id] = self._seconds.get(view_id, 0.0) + seconds
-        batches = self._batches[view_id] = self._batches.get(view_id, -1) + 1
-        return events > 0 and batches % WEIGH_EVERY == 0
+    def note(self, view: ViewOf, events: int, seconds: float) -> bool:
+        """A batch was worked into a view. Whether it is one of those to be weighed: not the first, which is cold."""
+        spent = self._spent.setdefault(view, _Spent())
+        spent.events += events
+        spent.seconds += seconds
+        spent.batches += events > 0
+        return events > 0 and spent.batches % WEIGH_EVERY == 2
 
-    def weigh(self, view_id: str, works: Sequence[Callable[[], object]]) -> None:
-        """Measures what each part of the view's work takes."""
-        weights = self._weights.setdefault(view_id, [0.0] * len(works))
-        for place, work in enumerate(works):
-            began = perf_counter()
-            work()
-            weights[place] += perf_counter() - began
+    def weigh(self, view: ViewOf, works: Callable[[], Sequence[Callable[[], object]]]) -> None:
+        """Measures what each part of the view's work takes. What fails is not weighed: the work itself was done, and
+        with other rows."""
+        try:
+            found = [_seconds(work) for work in works()]
+        except Exception as error:
+            log.debug("%s of %s is not weighed: %s", view[1], view[0], error)
+            return
+        spent = self._spent.setdefault(view, _Spent())
+        before = spent.weights or [0.0] * len(found)
+        spent.weights = [was + now for was, now in zip(before, found, strict=True)]  # a view's parts never change
 
-    def weights(self, view_id: str) -> list[float] | None:
+    def weights(self, view: ViewOf) -> list[float] | None:
         """Seconds of each part, as far as they were measured: for comparing them; None before the first."""
-        return self._weights.get(view_id)
+        return self._of(view).weights or None
 
-    def per_event_us(self, view_id: str) -> float | None:
+    def per_event_us(self, view: ViewOf) -> float | None:
         """Microseconds an event of its source; None before the first."""
-        events = self._events.get(view_id, 0)
-        return self._seconds[view_id] / events * 1e6 if events else None
+        spent = self._of(view)
+        return spent.seconds / spent.events * 1e6 if spent.events else None
 
-    def share(self, view_id: str) -> float:
+    def share(self, view: ViewOf) -> float:
         """Of what all views of this process took, between 0 and 1."""
-        whole = sum(self._seconds.values())
-        return self._seconds.get(view_id, 0.0) / whole if whole else 0.0
+        whole = sum(spent.seconds for spent in self._spent.values())
+        return self._of(view).seconds / whole if whole else 0.0
+
+    def forget(self, project: str, view_id: str) -> None:
+        """A view was dropped: should it come again, it may be another one."""
+        self._spent.pop((project, view_id), None)
+
+    def _of(self, view: ViewOf) -> _Spent:
+        return self._spent.get(view, _Spent())
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = perf_counter()
+    work()
+    return perf_counter() - began

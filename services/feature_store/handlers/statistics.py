@@ -18,7 +18,7 @@ from millrace.definitions.semantics import view_types
 from millrace.runtime.errors import Unavailable
 
 from services.feature_store.domain.answers import Cells, Judged, judge, read_rows
-from services.feature_store.domain.costs import of_columns, row_bytes, shares
+from services.feature_store.domain.costs import of_columns, part_bytes, shares
 from services.feature_store.domain.profile import Profile, profile
 from services.feature_store.domain.values import Status
 from services.feature_store.domain.views import CompiledView
@@ -101,6 +101,7 @@ class _Sample:
     """Cells of a view's columns, batch by batch, of the drawn rows that are their entity's first."""
 
     batches: list[Judged] = field(default_factory=list)
+    rows: list[bytes] = field(default_factory=list)  # packed, some of them
     entities: int = 0
     seconds: float = 0.0
     read: int = 0
@@ -151,7 +152,8 @@ class FeatureStatistics:
     async def _survey(self, feed: ProjectFeed, now_us: int) -> Survey:
         began = perf_counter()
         views = feed.views
-        drawn, left, share = await self._draw(feed.definition.project.name, views)
+        project = feed.definition.project.name
+        drawn, left, share = await self._draw(project, views)
         as_of = {view.id: await self._as_of(feed, view) for view in views.values()}
         newest_us = max(as_of.values(), default=0)
         profiles = []
@@ -159,7 +161,7 @@ class FeatureStatistics:
             sample = await self._sample(feed, view, drawn[view.id], as_of[view.id])
             rows = round(drawn[view.id].rows / share)
             first = sample.entities / len(drawn[view.id].sample) if drawn[view.id].sample else 0.0
-            cost = await self._cost(view, drawn[view.id], sample)
+            cost = await self._cost(project, view, drawn[view.id], sample)
             profiles.append(
                 ViewProfile(
                     view=view,
@@ -172,7 +174,7 @@ class FeatureStatistics:
                     cost=cost,
                     events_per_hour=await self._rate(feed, view, as_of[view.id]),
                     columns=await asyncio.to_thread(_profiles, feed, view, sample),
-                    costs=tuple(self._column_costs(view, cost, sample)),
+                    costs=tuple(self._column_costs(project, view, cost, sample)),
                 )
             )
         behind = tuple((view_id, round(rows / share)) for view_id, rows in sorted(left.items()))
@@ -221,10 +223,11 @@ class FeatureStatistics:
             sample.seconds += perf_counter() - started
             sample.read += len(batch)
             sample.batches.append(judged)
+            sample.rows += [row for row in found if row is not None][: SIZED_KEYS - len(sample.rows)]
             sample.entities += len(own)
         return sample
 
-    async def _cost(self, view: CompiledView, drawn: _Drawn, sample: _Sample) -> Cost:
+    async def _cost(self, project: str, view: CompiledView, drawn: _Drawn, sample: _Sample) -> Cost:
         keys = list(drawn.sample)[:SIZED_KEYS]
         sizes = await self._keys.sizes(keys) if keys else []
         count = max(len(sizes), 1)
@@ -233,15 +236,15 @@ class FeatureStatistics:
             value_bytes=sum(value for value, _ in sizes) / count,
             memory_bytes=sum(memory for _, memory in sizes) / count,
             read_us=sample.seconds / sample.read * 1e6 if sample.read >= TIMED_ROWS else None,
-            update_us=self._spending.per_event_us(view.id),
-            update_share=self._spending.share(view.id),
+            update_us=self._spending.per_event_us((project, view.id)),
+            update_share=self._spending.share((project, view.id)),
         )
 
-    def _column_costs(self, view: CompiledView, cost: Cost, sample: _Sample) -> list[ColumnCost]:
+    def _column_costs(self, project: str, view: CompiledView, cost: Cost, sample: _Sample) -> list[ColumnCost]:
         kept = [b.values[:, (b.status == Status.PRESENT).any(axis=0)].tolist() for b in sample.batches]
         values = [[v for rows in kept for v in rows[place]] for place in range(len(view.view.columns))]
-        memory = shares(row_bytes(view, values))
-        weights = self._spending.weights(view.id)
+        memory = shares(part_bytes(view, values, sample.rows))
+        weights = self._spending.weights((project, view.id))
         if weights is None or cost.update_us is None:
             return [ColumnCost(cost.memory_bytes * part, None) for part in memory]
         work = shares(of_columns(view, weights))

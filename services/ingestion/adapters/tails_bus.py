@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from millrace.bus.events import Record
@@ -15,70 +15,49 @@ from services.ingestion.ports import Tail
 
 POLL_RECORDS = 5_000
 POLL_WAIT_MS = 200
-MAX_RECORDS_PER_ID = 10  # read for one wanted id at most: an idle partition is mostly heartbeats, one a second
+# Of each partition and wanted id, in the second look: one that has all ids and as many heartbeats is read far enough.
+# Idle ones are heartbeats alone, one a second, and a start must not wait for a month of them.
+SECOND_LOOK = 2
 
 
 @dataclass(slots=True)
-class _End:
-    """The end of one partition, as far as it was read."""
+class _PartitionEnd:
+    """What was read of one partition: ids with the time at which each was sent, and the last visible time."""
 
-    ids: deque[tuple[int, str]]
-    first_us: int = -1
-    last_us: int = 0
+    first_ms: int
+    ids: deque[tuple[int, str]] = field(default_factory=deque)
+    visible_us: int = 0
     records: int = 0
 
     def take(self, record: Record) -> None:
-        visible_us, event_id = _facts(record)
-        self.first_us = visible_us if self.first_us < 0 else self.first_us
-        self.last_us = max(self.last_us, visible_us)
+        headers = dict(record.headers)
+        visible = headers.get("visible_us", b"")
+        if visible.isdigit():  # else it is no record of ours
+            self.visible_us = max(self.visible_us, int(visible))
+        if headers.get("ce_type") != HEARTBEAT.encode() and (event_id := headers.get("ce_id")):
+            self.ids.append((record.timestamp_ms, event_id.decode(errors="replace")))
         self.records += 1
-        if event_id:
-            self.ids.append((visible_us, event_id))
-
-
-@dataclass(slots=True)
-class _Ends:
-    wanted: int
-    share: int
-    of: dict[int, _End] = field(default_factory=dict)
-
-    def take(self, record: Record) -> None:
-        end = self.of.get(record.partition)
-        if end is None:
-            end = self.of[record.partition] = _End(deque(maxlen=self.wanted))
-        end.take(record)
-
-    def newest(self) -> list[tuple[int, str]]:
-        """(visible time, event id) of the newest events that were read, oldest first."""
-        merged = heapq.merge(*(end.ids for end in self.of.values()), key=lambda pair: pair[0])
-        return list(deque(merged, maxlen=self.wanted))
-
-    def hides_newer(self, newest: list[tuple[int, str]]) -> bool:
-        """Whether what was not read can hold a newer event than the oldest of `newest`, or one that is missing."""
-        cut = [end for end in self.of.values() if end.records >= self.share]  # the others were read from their start
-        return bool(cut) and (len(newest) < self.wanted or any(end.first_us > newest[0][0] for end in cut))
 
 
 class BusTails:
-    """Reads the end of each partition, further back until the newest ids are found."""
+    """Reads an equal share of each partition's end, and once more of it where newer ids may lie before that."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
     async def read(self, topic: str, ids: int) -> Tail:
-        """As Tails.read. Reads at most ten records for each wanted id, shared out over the partitions."""
-        partitions = max(1, len(await self._bus.partitions(topic)))
-        share = -(-ids // partitions)
-        while True:
-            ends = await self._ends(topic, ids, share)
-            newest = ends.newest()
-            most = MAX_RECORDS_PER_ID * ids // partitions
-            if share >= most or not ends.hides_newer(newest):
-                return Tail(_last_us(ends.of), [event_id for _, event_id in newest])
-            share = min(2 * share, most)
+        """As Tails.read. What is newer is told by when it was sent: the visible time of events that come at one tick of
+        the clock is the same, and in a partition it may be ahead."""
+        share = -(-ids // max(1, len(await self._bus.partitions(topic))))
+        ends = await self._ends(topic, share)
+        newest = _newest(ends.values(), ids)
+        if _may_be_newer(ends.values(), share, newest, ids):
+            ends = await self._ends(topic, SECOND_LOOK * ids)
+            newest = _newest(ends.values(), ids)
+        return Tail({partition: end.visible_us for partition, end in ends.items()}, [one for _, one in newest])
 
-    async def _ends(self, topic: str, ids: int, share: int) -> _Ends:
-        ends = _Ends(ids, share)
+    async def _ends(self, topic: str, share: int) -> Mapping[int, _PartitionEnd]:
+        ends: dict[int, _PartitionEnd] = {}
         reader = self._bus.reader([topic])
         try:
             await reader.start()
@@ -86,21 +65,26 @@ class BusTails:
             while await reader.behind():
                 for batch in await reader.poll(POLL_RECORDS, POLL_WAIT_MS):
                     for record in batch.records:
-                        ends.take(record)
+                        ends.setdefault(record.partition, _PartitionEnd(record.timestamp_ms)).take(record)
         finally:
             await reader.stop()
         return ends
 
 
-def _last_us(ends: Mapping[int, _End]) -> dict[int, int]:
-    return {partition: end.last_us for partition, end in ends.items()}
+def _newest(ends: Collection[_PartitionEnd], wanted: int) -> list[tuple[int, str]]:
+    """The newest ids, oldest first: so many, and those that were sent in the same millisecond as the oldest."""
+    merged = list(heapq.merge(*(end.ids for end in ends), key=_sent_ms))
+    if len(merged) <= wanted:
+        return merged
+    since_ms = _sent_ms(merged[-wanted])
+    return [one for one in merged if _sent_ms(one) >= since_ms]
 
 
-def _facts(record: Record) -> tuple[int, str]:
-    """(visible time, event id); no id for a heartbeat, 0 for a record that is not ours."""
-    headers = dict(record.headers)
-    visible = headers.get("visible_us", b"")
-    event_id = (
-        "" if headers.get("ce_type") == HEARTBEAT.encode() else headers.get("ce_id", b"").decode(errors="replace")
-    )
-    return (int(visible) if visible.isdigit() else 0), event_id
+def _may_be_newer(ends: Collection[_PartitionEnd], share: int, newest: list[tuple[int, str]], wanted: int) -> bool:
+    """Whether a partition that was not read from its start can hold an id that belongs to the newest."""
+    cut = [end for end in ends if end.records >= share]
+    return bool(cut) and (len(newest) < wanted or any(end.first_ms >= _sent_ms(newest[0]) for end in cut))
+
+
+def _sent_ms(one: tuple[int, str]) -> int:
+    return one[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 
 class RecentIds:
@@ -20,6 +21,12 @@ class RecentIds:
 
     def __len__(self) -> int:
         return len(self._ids)
+
+    def restore(self, ids: Sequence[str]) -> None:
+        """Remembers ids, oldest first, all of them: where they are more, more are remembered from now on."""
+        self._capacity = max(self._capacity, len(ids))
+        for event_id in ids:
+            self.add(event_id)
 
     def add(self, event_id: str) -> None:
         """Remembers an id."""

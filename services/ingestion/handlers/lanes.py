@@ -131,7 +131,7 @@ class Lane:
         self._wake = asyncio.Event()
         self._ids = RecentIds(recent_ids)
         self._last_us: dict[int, int] = {}
-        self._is_certain = False
+        self._uncertain_messages = 0
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
         self._appended_s = 0.0
@@ -164,7 +164,7 @@ class Lane:
 
     async def open(self) -> None:
         """Reads what the topic already holds and starts. Raises BusUnavailable."""
-        await self._recover()
+        await self._recover(self._recent_ids)
         self._task = asyncio.create_task(self._run(), name=f"lane {self._topic}")
 
     async def close(self) -> None:
@@ -295,13 +295,13 @@ class Lane:
         if not works:
             return
         try:
-            if not self._is_certain:
-                await self._recover()
+            if self._uncertain_messages:
+                await self._recover(self._uncertain_messages)
             append = self._prepare(works)
             if append.messages:
-                self._is_certain = False  # until the broker says so
+                self._uncertain_messages = len(append.messages)  # until the broker says so
                 await self._bus.publish(append.messages)
-                self._is_certain = True
+                self._uncertain_messages = 0
             self._account(append)
         except Exception as error:
             failure = error if isinstance(error, RoomError) else Unavailable(f"{self._topic}: {error}")
@@ -411,14 +411,14 @@ class Lane:
             }
         )
 
-    async def _recover(self) -> None:
-        """Takes last times and ids from the topic itself: at the start, and after an append of unknown outcome."""
+    async def _recover(self, ids: int) -> None:
+        """Takes last times and the newest ids from the topic itself: at the start, and after an append of unknown
+        outcome, whose messages are the newest if they are there."""
         partitions = await self._bus.partitions(self._topic)
-        tail = await self._tails.read(self._topic, self._recent_ids)
-        for event_id in tail.ids:  # beside those that are known: the look back is bounded
-            self._ids.add(event_id)
+        tail = await self._tails.read(self._topic, ids)
+        self._ids.restore(tail.ids)
         self._last_us = {p: max(tail.last_us.get(p, 0), self._last_us.get(p, 0)) for p in partitions}
-        self._is_certain = True
+        self._uncertain_messages = 0
 
 
 def _size(events: Sequence[Judged]) -> int:

@@ -67,9 +67,13 @@ class ListHistory:
         self.rows[table] += [row for row in rows.to_pylist() if row["_event_id"] not in known]
 
     async def count(self, table: Table, span: Range) -> int:
-        """Of the entities alone."""
-        keys = [composite_key([row[name] for name in span.entity_fields]) for row in self.rows.get(table, [])]
-        return sum(span.entities is None or key in span.entities for key in keys)
+        """Of the range, and of the entities."""
+        found = [
+            composite_key([row[name] for name in span.entity_fields])
+            for row in self.rows.get(table, [])
+            if span.from_us <= row["_event_us"] < span.to_us and row["_visible_us"] <= span.visible_to_us
+        ]
+        return sum(span.entities is None or key in span.entities for key in found)
 
     async def read(self, table: Table, fields: Sequence[str], span: Range) -> pa.Table:
         """All events visible by the range's end."""

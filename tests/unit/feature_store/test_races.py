@@ -80,7 +80,7 @@ async def raced_by_one(url: str, happened: list[int], seeded: random.Random) -> 
         async def all_are_there() -> bool:
             return int(await client.get(AT_THE_START)) == WRITERS
 
-        await until(all_are_there, 60.0, what="all writers are at the start")
+        await until(all_are_there, 180.0, what="all writers are at the start")
         return await write(world, seeded)
     finally:
         await client.aclose()

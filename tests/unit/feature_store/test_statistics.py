@@ -14,6 +14,7 @@ from millrace.wire.feature_store.v1 import service_pb2, service_pb2_grpc
 from services.feature_store.domain.answers import Cells
 from services.feature_store.domain.profile import profile
 from services.feature_store.domain.values import Status
+from services.feature_store.handlers.spending import Spending
 from tests.support.poll import until
 from tests.unit.feature_store.world import HOUR_US, MINUTE_US, START_US, make, order, payment, running, shop, with_view
 
@@ -103,7 +104,18 @@ async def test_each_feature_has_its_part_of_what_its_view_costs(redis_client):
     of_habits = columns(habits)
     assert of_habits["payments_1h"].memory_bytes == of_habits["payments_3h"].memory_bytes, "one state, two windows"
     sketch, count = of_habits["delay_p75_1h"], of_habits["payments_1h"]
-    assert sketch.memory_bytes > 10 * count.memory_bytes
+    assert sketch.memory_bytes > 2 * count.memory_bytes
+
+
+def test_views_of_one_name_in_two_projects_are_weighed_apart_and_what_fails_is_not():
+    spending = Spending()
+    spending.weigh(("a", "v@1"), lambda: [int, int])
+    spending.weigh(("b", "v@1"), lambda: [int])
+    assert [len(spending.weights((project, "v@1"))) for project in "ab"] == [2, 1]
+    spending.weigh(("c", "v@1"), lambda: [int, lambda: 1 / 0])
+    assert spending.weights(("c", "v@1")) is None
+    spending.forget("a", "v@1")
+    assert spending.weights(("a", "v@1")) is None
 
 
 async def test_a_view_or_a_column_may_be_asked_for(redis_client):
