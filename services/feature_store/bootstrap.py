@@ -35,7 +35,8 @@ from services.feature_store.adapters.reader_thread import ThreadReader
 from services.feature_store.adapters.reads_clickhouse import ClickHouseReads
 from services.feature_store.adapters.records_json import RecordReader
 from services.feature_store.adapters.rows_arrow import packed_rows
-from services.feature_store.adapters.shadow_clickhouse import ShadowTables
+from services.feature_store.adapters.shadow_clickhouse import ShadowTables, shadow_database
+from services.feature_store.adapters.shadow_kept import ShelvedShadows
 from services.feature_store.adapters.shadow_redis import ShadowRows
 from services.feature_store.adapters.snapshots_catalogue import CataloguedObjects, ClickHouseSnapshots
 from services.feature_store.adapters.spine_labeling import LabelingSpine
@@ -75,6 +76,7 @@ from services.feature_store.ports import (
     Erasing,
     EventRates,
     History,
+    KeptShadows,
     MarkStore,
     ModelBook,
     OnlineKeys,
@@ -110,6 +112,7 @@ class Neighbours:
     snapshots: SnapshotBook
     read_log: ReadLog
     marks: MarkStore
+    shadows: KeptShadows
 
 
 class FeatureStore:
@@ -170,6 +173,7 @@ class FeatureStore:
                 neighbours.erasing,
                 SnapshotRewriter(neighbours.objects, neighbours.snapshots, self.training),
                 self.timelines,
+                neighbours.shadows,
             ),
             hurry,
             wall_us,
@@ -274,6 +278,8 @@ def _replay(
     run = ShadowRun(plan, store.feeds, workers, store.writer, beside, tell)
 
     async def replay() -> None:
+        if plan.keeps:
+            await beside[0].keep(plan.project)
         await run.run(lambda: definitions.wait_ready(room.settings.start_deadline_s))
         room.request_stop()
 
@@ -289,7 +295,7 @@ def build(settings: Settings | None = None) -> RoomProcess:
     bus: Bus = KafkaBus.of_room(ROOM, known)
     bus = bus if plan is None else ShadowBus(bus, plan)
     redis = connect(known.redis_url)
-    database = ROOM if plan is None else f"{ROOM}_shadow_{plan.name}"
+    database = ROOM if plan is None else shadow_database(ROOM, plan.name)
     clickhouse = ClickHouse(known.clickhouse_url, database=database)
     labeling = channel(known.labeling_address, known)
     shelf = ProcessShelf(known.training_processes)
@@ -314,6 +320,7 @@ def build(settings: Settings | None = None) -> RoomProcess:
         catalogue,
         ClickHouseReads(clickhouse),
         RedisMarks(redis, namespace),
+        ShelvedShadows(redis, clickhouse, ROOM, own="" if plan is None else plan.name),
     )
     room = RoomProcess(ROOM, known)
     store = FeatureStore(known, neighbours)

@@ -310,8 +310,20 @@ class ShadowRowStore(Protocol):
         than `lasts_us` of their view (id) may be gone from either side, and are left out. Raises StoreUnavailable."""
         ...
 
+    async def keep(self, project: str) -> None:
+        """Note that it will be left to look at. Raises StoreUnavailable."""
+        ...
+
     async def drop(self) -> None:
         """Delete all that is the shadow's. Raises StoreUnavailable."""
+        ...
+
+
+class KeptShadows(Protocol):
+    """Shadows that were left to look at."""
+
+    async def drop(self, project: str) -> list[str]:
+        """Delete all of the project's; their names. Raises StoreUnavailable."""
         ...
 
 

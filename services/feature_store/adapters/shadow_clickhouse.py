@@ -25,6 +25,11 @@ _COUNTS = (
 )
 
 
+def shadow_database(live: str, name: str) -> str:
+    """Where the tables of a shadow are."""
+    return f"{live}_shadow_{name}"
+
+
 class ShadowTables:
     """Compares the tables of one project. `clickhouse` is the shadow's own database."""
 

@@ -19,6 +19,8 @@ from services.feature_store.domain.shadow import Difference
 CHUNK = 500  # keys of one look; both sides and their positions are read in one instant
 LOOKS = 50  # at keys whose positions differ, while live and shadow move
 BETWEEN_LOOKS_S = 0.1
+KEPT = "millrace:shadows"
+"""A hash: the name of each shadow that is left to look at, and its project."""
 _POSITION = b":at"
 _SPECIAL = str.maketrans({c: f"\\{c}" for c in "*?[]\\^-"})
 
@@ -61,6 +63,7 @@ class ShadowRows:
 
     def __init__(self, client: redis.asyncio.Redis, shadow: str) -> None:
         self._client = client
+        self._name = shadow
         self._prefix = prefix_of_shadow(shadow)
 
     async def compare(
@@ -81,6 +84,13 @@ class ShadowRows:
             raise StoreUnavailable(f"the online store: {error}") from error
         return [comparison.found[view] for view in sorted(comparison.found)]
 
+    async def keep(self, project: str) -> None:
+        """It will be left: whoever forgets an entity of the project has to know of it."""
+        try:
+            await self._client.hset(KEPT, self._name, project)
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(f"the online store: {error}") from error
+
     async def drop(self) -> None:
         """Delete every key of the shadow."""
         keys: list[bytes] = []
@@ -92,6 +102,7 @@ class ShadowRows:
                     keys = []
             if keys:
                 await self._client.unlink(*keys)
+            await self._client.hdel(KEPT, self._name)
         except (RedisError, OSError) as error:
             raise StoreUnavailable(f"the online store: {error}") from error
 

@@ -22,7 +22,7 @@ from services.feature_store.handlers.history import HistoryWriter
 from services.feature_store.handlers.online import OnlineFeatures
 from services.feature_store.handlers.snapshots import SnapshotRewriter
 from services.feature_store.handlers.timelines import Timelines
-from services.feature_store.ports import RETRIED, Erasing, OnlineStore, Place, Write
+from services.feature_store.ports import RETRIED, Erasing, KeptShadows, OnlineStore, Place, Write
 
 log = logging.getLogger(__name__)
 FOREVER_US = 2**62
@@ -40,6 +40,7 @@ class Stores:
     erasing: Erasing
     snapshots: SnapshotRewriter
     timelines: Timelines
+    shadows: KeptShadows
 
 
 class Forgetting:
@@ -87,6 +88,10 @@ class Forgetting:
             erased += await self._stores.erasing.erase_reads(request.project, request.example.entity)
         done.add("feature_store: history rows", erased, self._now_us() + CLEANED_US, "parts of the table are rewritten")
         await self._snapshots(request, feed, done)
+        dropped = await self._stores.shadows.drop(request.project)
+        if dropped:  # a copy of what was; whole, since it can be made again
+            gone_us = self._now_us() + CLEANED_US
+            done.add("feature_store: kept shadows", len(dropped), gone_us, f"dropped: {', '.join(dropped)}")
         return done
 
     async def _snapshots(self, request: Forget, feed: ProjectFeed, done: Obeyed) -> None:

@@ -17,8 +17,12 @@ import numpy as np
 import pytest
 import redis
 from millrace.bus.kafka import KafkaBus
+from millrace.stores.clickhouse import ClickHouse
+from millrace.stores.redis import connect
 from millrace.wire.common.v1 import common_pb2, common_pb2_grpc
 
+from services.feature_store.adapters.shadow_kept import ShelvedShadows
+from services.feature_store.adapters.shadow_redis import KEPT
 from tests.integration.feature_store.test_process import Process, beats, fake_labeling, publish_definition, slice_of
 from tests.support.poll import until
 from tests.support.stack import RunningStack
@@ -202,8 +206,29 @@ async def ranges(live: Live) -> None:
         kept = live.table(source).replace("feature_store", "feature_store_shadow_hours", 1)
         assert live.clickhouse.query(f"SELECT count() FROM {kept}").result_rows[0][0] == count
     assert live.redis_keys("millrace.shadow.hours")
+    assert live.redis.hget(KEPT, "hours") == live.project.encode()
     await live.shadow("--name", "hours", "--source", "orders", "--from", "0", "--to", "1", status=1)
-    assert not live.redis_keys("millrace.shadow.hours")
+    assert not live.redis_keys("millrace.shadow.hours") and not live.redis.hget(KEPT, "hours")
+    await live.shadow("--source", "orders", "--from", "0", "--to", "9", "--name", "copy", "--keep")
+    await dropped(live, "copy")
+
+
+async def dropped(live: Live, name: str) -> None:
+    """As when an entity of the project is forgotten; what is another project's stays."""
+    client = connect(live.env["MILLRACE_REDIS_URL"])
+    clickhouse = ClickHouse(live.env["MILLRACE_CLICKHOUSE_URL"], database="feature_store")
+    await clickhouse.start()
+    try:
+        shelf = ShelvedShadows(client, clickhouse, "feature_store")
+        assert await shelf.drop("somebody's") == [] and live.redis_keys(f"millrace.shadow.{name}")
+        assert await ShelvedShadows(client, clickhouse, "feature_store", own=name).drop(live.project) == []
+        assert await shelf.drop(live.project) == [name]
+        assert not live.redis_keys(f"millrace.shadow.{name}") and not live.redis.hget(KEPT, name)
+        databases = {row[0] for row in live.clickhouse.query("SELECT name FROM system.databases").result_rows}
+        assert f"feature_store_shadow_{name}" not in databases
+    finally:
+        await clickhouse.close()
+        await client.aclose()
 
 
 async def refusals(live: Live) -> None:

@@ -299,6 +299,20 @@ class ListSpine:
 
 
 @dataclass
+class ListShadows:
+    """Kept shadows in a dictionary, name to project."""
+
+    kept: dict[str, str] = field(default_factory=dict)
+
+    async def drop(self, project: str) -> list[str]:
+        """Those of the project."""
+        names = sorted(name for name, owner in self.kept.items() if owner == project)
+        for name in names:
+            del self.kept[name]
+        return names
+
+
+@dataclass
 class ListRates:
     """Rates from the list of history."""
 

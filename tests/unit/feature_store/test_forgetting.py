@@ -103,6 +103,19 @@ async def test_the_log_read_from_its_beginning_does_not_bring_it_back(redis_clie
         assert (await online(world, ["o4"]))["order.amount"] == [77.0], "also when a request is obeyed once more"
 
 
+async def test_copies_in_kept_shadows_go_whole(redis_client):
+    world = await make(redis_client)
+    world.shadows.kept = {"monday": "shop", "july": "shop", "other": "somebody else's"}
+    async with running(world):
+        await told(world, *shopping())
+        done = await world.store.forgetting.obey(request("o4"))
+        again = await world.store.forgetting.obey(request("o4"))
+    (receipt,) = [s for s in done.stores if s.store == "feature_store: kept shadows"]
+    assert (receipt.deleted, receipt.how) == (2, "dropped: july, monday")
+    assert world.shadows.kept == {"other": "somebody else's"}
+    assert not [s for s in again.stores if "shadows" in s.store]
+
+
 async def test_a_room_that_was_away_obeys_before_it_reads_old_records(redis_client):
     world = await make(redis_client)
     await world.bus.ensure_topics(load_topics().static())

@@ -36,6 +36,7 @@ from tests.unit.feature_store.doubles import (
     ListModels,
     ListRates,
     ListReads,
+    ListShadows,
     ListSnapshots,
     ListSpine,
 )
@@ -194,6 +195,7 @@ class World:
     reads: ListReads
     project: Project
     models: ListModels
+    shadows: ListShadows
 
     async def publish(self, *messages: Message, until_us: int = 0) -> None:
         """Append, and heartbeats at `until_us` to every partition."""
@@ -254,9 +256,10 @@ async def make(
         snapshots,
         reads,
         RedisMarks(client, LIVE),
+        shadows := ListShadows(),
     )
     store = FeatureStore(Settings(**settings), neighbours)
-    world = World(bus, store, online, history, spines, objects, reads, shop(), models)
+    world = World(bus, store, online, history, spines, objects, reads, shop(), models, shadows)
     await world.learn(world.project, 1)
     return world
 
