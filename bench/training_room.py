@@ -67,6 +67,7 @@ async def serve(folder: Path, clickhouse_url: str, memory_mib: int) -> None:
         snapshots=nothing,
         read_log=nothing,
         marks=nothing,
+        shadows=nothing,
     )
     store = FeatureStore(Settings(training_memory_mib=memory_mib), neighbours)
     filled: set[str] = set()

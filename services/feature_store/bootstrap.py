@@ -144,19 +144,7 @@ class FeatureStore:
         self.marks = Marks(neighbours.marks, self.feeds, self.writer, own, self.reads.look)
         hurry = self.consumers.history.hurry
         self.historian = Historian(self.entities, self.feeds, self.writer, settings.training_wait_s, hurry)
-        self.statistics = FeatureStatistics(
-            neighbours.keys,
-            neighbours.online,
-            self.feeds,
-            neighbours.rates,
-            self.online.spending,
-            wall_us,
-            sample_entities=settings.stats_sample,
-            most_keys=settings.stats_keys,
-        )
-        forgetters = (self.progress.forget, self.statistics.forget, self.filler.forget, self.online.spending.forget)
-        self.drops = Drops(neighbours.keys, self.feeds, neighbours.models, forgetters)
-        self.catalogue = Catalogue(self.feeds, neighbours.models, self.statistics, self.reads, settings.stats_keep_s)
+        self._join_catalogue(settings, neighbours)
         self.timelines = Timelines(neighbours.history, neighbours.shelf, settings.training_memory_mib)
         self.spines = Spines(neighbours.spines, neighbours.objects, neighbours.spools, settings.spine_upload_mib)
         sizes = SnapshotLimits(settings.snapshot_chunk_rows, settings.snapshot_chunk_mib, settings.training_memory_mib)
@@ -192,6 +180,21 @@ class FeatureStore:
 
     async def _obey(self, request: Forget) -> Obeyed:
         return await self.forgetting.obey(request)
+
+    def _join_catalogue(self, settings: Settings, neighbours: Neighbours) -> None:
+        self.statistics = FeatureStatistics(
+            neighbours.keys,
+            neighbours.online,
+            self.feeds,
+            neighbours.rates,
+            self.online.spending,
+            wall_us,
+            sample_entities=settings.stats_sample,
+            most_keys=settings.stats_keys,
+        )
+        forgetters = (self.progress.forget, self.statistics.forget, self.filler.forget, self.online.spending.forget)
+        self.drops = Drops(neighbours.keys, self.feeds, neighbours.models, forgetters)
+        self.catalogue = Catalogue(self.feeds, neighbours.models, self.statistics, self.reads, settings.stats_keep_s)
 
     def _join_consistency(self, settings: Settings, neighbours: Neighbours) -> None:
         limits = SampleLimits(settings.consistency_share, settings.consistency_reads_per_s)

@@ -188,8 +188,8 @@ class Workers:
         await self._bus.publish([*messages, *beats])
 
     async def drained(self) -> None:
-        """Until the workers that live have done everything that was published. Twice all of them say so and did nothing
-        in between, as `millrace.client.quiet` asks: a partition that moves while they are asked is nobody's for once."""
+        """Until the workers that live have done everything that was published. Twice all of them say so, with nothing
+        done in between, as for `millrace.client.quiet`: a partition that moves meanwhile is nobody's for once."""
 
         async def handled() -> list[int]:
             states = await asyncio.gather(*(self._state(number) for number in range(WORKERS)))
