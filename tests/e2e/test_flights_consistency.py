@@ -40,7 +40,7 @@ from services.feature_store.domain.consistency import BAD, Outcome
 from services.feature_store.settings import Settings
 from tests.support.poll import until
 from tests.unit.feature_store.test_consistency import tasks
-from tests.unit.feature_store.world import HOUR_US, MINUTE_US, ListModels, ListSpine, event, heartbeat
+from tests.unit.feature_store.world import HOUR_US, MINUTE_US, ListModels, ListShadows, ListSpine, event, heartbeat
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(3600)]
 
@@ -76,6 +76,7 @@ async def room(stack, folder: Path):
         snapshots=ClickHouseSnapshots(clickhouse),
         read_log=ClickHouseReads(clickhouse),
         marks=RedisMarks(client, LIVE),
+        shadows=ListShadows(),
     )
     store = FeatureStore(Settings(**EVERYTHING), neighbours)
     await store.learn(project.name, Definition(1, "sha256:1", project))
