@@ -46,8 +46,9 @@ class Spending:
             log.debug("%s of %s is not weighed: %s", view[1], view[0], error)
             return
         spent = self._spent.setdefault(view, _Spent())
-        before = spent.weights or [0.0] * len(found)
-        spent.weights = [was + now for was, now in zip(before, found, strict=True)]  # a view's parts never change
+        if len(spent.weights) != len(found):  # the first time, or of another view: its project was made anew
+            spent.weights = [0.0] * len(found)
+        spent.weights = [was + now for was, now in zip(spent.weights, found, strict=True)]
 
     def weights(self, view: ViewOf) -> list[float] | None:
         """Seconds of each part, as far as they were measured: for comparing them; None before the first."""

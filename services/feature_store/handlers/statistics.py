@@ -245,7 +245,8 @@ class FeatureStatistics:
         values = [[v for rows in kept for v in rows[place]] for place in range(len(view.view.columns))]
         memory = shares(part_bytes(view, values, sample.rows))
         weights = self._spending.weights((project, view.id))
-        if weights is None or cost.update_us is None:
+        parts = len(view.view.aggregates or view.view.columns)
+        if cost.update_us is None or weights is None or len(weights) != parts:  # or they are of an earlier view
             return [ColumnCost(cost.memory_bytes * part, None) for part in memory]
         work = shares(of_columns(view, weights))
         return [

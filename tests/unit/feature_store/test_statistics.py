@@ -114,6 +114,8 @@ def test_views_of_one_name_in_two_projects_are_weighed_apart_and_what_fails_is_n
     assert [len(spending.weights((project, "v@1"))) for project in "ab"] == [2, 1]
     spending.weigh(("c", "v@1"), lambda: [int, lambda: 1 / 0])
     assert spending.weights(("c", "v@1")) is None
+    spending.weigh(("b", "v@1"), lambda: [int, int, int])
+    assert len(spending.weights(("b", "v@1"))) == 3, "the project was made anew, with another view of that name"
     spending.forget("a", "v@1")
     assert spending.weights(("a", "v@1")) is None
 
