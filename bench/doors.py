@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 from millrace.bus.events import Event, Message, new_id
 from millrace.bus.kafka import KafkaBus
+from millrace.bus.ports import TopicSpec
 from millrace.client.addresses import Addresses
 from millrace.definitions.canonical import to_canonical_json
 from millrace.definitions.model import (
@@ -36,14 +37,16 @@ from millrace.runtime.channels import open_channel
 from millrace.wire.common.v1 import common_pb2, common_pb2_grpc
 from millrace.wire.registry.v1.events_pb2 import DefinitionPublished
 
+from bench.bare import Case, bare
 from bench.contracts import SOURCE
-from bench.echo import echoing
 from infra.embedded.platform import Platform
 
 NAME = "load"
 HOUR_US = 3_600_000_000
 KNOWN_WITHIN_S = 30.0
-ECHO, ECHO_BYTES = "accepted", 40  # about what a reply of one event has
+ECHO, APPEND = "echo", "append"  # cases of the parts alone
+REPLY_BYTES = 40  # about what a reply of one event has
+APPENDED = TopicSpec("bench.appended")  # one partition, as the source has on the embedded stack
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Doors:
 
     grpc: str
     http: str
-    echo: str
+    bare: str
     processes: dict[str, psutil.Process]
 
     def cpu_s(self) -> dict[str, float]:
@@ -84,13 +87,23 @@ async def open_doors() -> AsyncIterator[Doors]:
         platform = Platform(Path(folder), rooms=("ingestion",), restart=False)
         await asyncio.to_thread(platform.start)
         try:
-            async with echoing(Path(folder) / "echo", {ECHO: b"." * ECHO_BYTES}) as (echo, address):
-                yield await _with_project(platform, address, echo.pid)
+            cases = await _cases(platform.stack.addresses.kafka)
+            async with bare(Path(folder) / "cases.json", cases) as (process, address):
+                yield await _with_project(platform, address, process.pid)
         finally:
             await asyncio.to_thread(platform.stop)
 
 
-async def _with_project(platform: Platform, echo: str, echo_pid: int) -> Doors:
+async def _cases(kafka: str) -> dict[str, Case]:
+    """The parts alone, with a topic like the source's."""
+    bus = KafkaBus(kafka, "bench")
+    await bus.ensure_topics([APPENDED])
+    await bus.stop()
+    reply = b"." * REPLY_BYTES
+    return {ECHO: Case(reply), APPEND: Case(reply, kafka=kafka, topic=APPENDED.name)}
+
+
+async def _with_project(platform: Platform, bare_address: str, bare_pid: int) -> Doors:
     room = Addresses.discover(platform.home).rooms["ingestion"]
     await _publish_definition(platform.stack.addresses.kafka)
     async with open_channel(room.grpc) as channel, asyncio.timeout(KNOWN_WITHIN_S):
@@ -101,9 +114,11 @@ async def _with_project(platform: Platform, echo: str, echo_pid: int) -> Doors:
         "client": os.getpid(),
         "room": platform.supervisor.pid("ingestion"),
         "broker": platform.supervisor.pid("kafka"),
-        "echo": echo_pid,
+        "bare": bare_pid,
     }
-    return Doors(room.grpc, f"http://{room.http}", echo, {name: psutil.Process(pid) for name, pid in pids.items()})
+    return Doors(
+        room.grpc, f"http://{room.http}", bare_address, {name: psutil.Process(pid) for name, pid in pids.items()}
+    )
 
 
 async def _is_known(stub: Any) -> bool:

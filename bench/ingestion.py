@@ -7,13 +7,11 @@ per event says more than the clock: two cores give two processor seconds a secon
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import grpc
 import httpx
@@ -21,24 +19,25 @@ import numpy as np
 from millrace.client.producer import Producer, producers
 from millrace.wire.ingestion.v1 import service_pb2
 
+from bench.bare import method
 from bench.benchmark import Bench, Benchmark, Column, Row, Runs, Section, Target
 from bench.contracts import KINDS
 from bench.contracts import SOURCE as CONTRACT
-from bench.doors import ECHO, ECHO_BYTES, NAME, Doors, open_doors, spending
+from bench.doors import APPEND, ECHO, NAME, REPLY_BYTES, Doors, open_doors, spending
+from bench.latency import undisturbed
 
 REPETITIONS = 5
 BULK_EVENTS = 60_000
 HTTP_EVENTS = 30_000
 HTTP_BATCH_EVENTS = 2_000
 HTTP_AT_ONCE = 4
-UNARY_EVENTS = 8_000
-UNARY_CONNECTIONS, UNARY_AT_ONCE = 4, 8  # the second per connection
-HALF_LOAD_PER_S = 1_250
-HALF_LOAD_S = 4.0
+SINGLE_EVENTS = 8_000
+CONNECTIONS, AT_ONCE = 4, 8  # the second per connection
+HALF_LOAD_PER_S = 1_250.0
+AT_RATE_S = 4.0
 SENSORS = 10_000
 SOURCE = CONTRACT.name
 WARM_UP = 2  # runs that are not counted: the broker's code is compiled while it works
-JsonLines = list[bytes]
 
 
 @dataclass(frozen=True)
@@ -62,14 +61,19 @@ class Run:
         return 1e6 * sum(self.cpu_s.values()) / self.events
 
 
+Measure = Callable[[Doors, int], Awaitable[Run]]
+
+
 @dataclass(frozen=True)
 class Load:
-    """One way to send, with the bars that it is held against (0: none)."""
+    """One way to send, with the bars that it is held against (0: none); `parts` is the load that shows what the parts
+    alone do."""
 
     name: str
-    at_least: float
-    at_most_ms: float
-    run: Callable[[Doors, int], Awaitable[Run]]
+    run: Measure
+    at_least: float = 0
+    at_most_ms: float = 0
+    parts: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,86 +113,114 @@ async def bulk_http(doors: Doors, seed: int) -> Run:
     return Run(HTTP_EVENTS, spent.wall_s, spent.cpu_s)
 
 
-async def unary_grpc(doors: Doors, seed: int) -> Run:
-    """One event a call, a few connections with a few calls each under way, as fast as they are answered."""
-    events = iter(list(rows(UNARY_EVENTS, seed)))
-    took_s: list[float] = []
-
-    async def call(producer: Producer) -> None:
-        for event in events:
-            began = time.perf_counter()
-            _require((await producer.publish(SOURCE, [event])).accepted, 1)
-            took_s.append(time.perf_counter() - began)
-
-    async with producers(doors.grpc, NAME, UNARY_CONNECTIONS) as made:
-        with spending(doors) as spent:
-            await asyncio.gather(*(call(producer) for producer in made for _ in range(UNARY_AT_ONCE)))
-    return _timed(UNARY_EVENTS, spent.wall_s, spent.cpu_s, took_s)
+Call = Callable[[bytes], Awaitable[None]]
+Opened = Callable[[Doors], AbstractAsyncContextManager[Sequence[Call]]]
 
 
-async def bare_echo(doors: Doors, seed: int) -> Run:
-    """The same bytes as often, to a server of the same library that does nothing: what single calls cost anyway."""
-    events = iter(list(rows(UNARY_EVENTS, seed)))
-    took_s: list[float] = []
-
-    async def call(echo: Callable[[bytes], Awaitable[bytes]]) -> None:
-        for event in events:
-            began = time.perf_counter()
-            _require(len(await echo(event)), ECHO_BYTES)
-            took_s.append(time.perf_counter() - began)
-
-    async with AsyncExitStack() as stack:
-        # Without an option of its own a channel to the same address is the same connection.
-        options = [("grpc.use_local_subchannel_pool", 1)]
-        own = [grpc.aio.insecure_channel(doors.echo, options=options) for _ in range(UNARY_CONNECTIONS)]
-        channels = [await stack.enter_async_context(channel) for channel in own]
-        echoes: list[Any] = [channel.unary_unary(f"/bench.Echo/{ECHO}", None, None) for channel in channels]
-        with spending(doors) as spent:
-            await asyncio.gather(*(call(echo) for echo in echoes for _ in range(UNARY_AT_ONCE)))
-    return _timed(UNARY_EVENTS, spent.wall_s, spent.cpu_s, took_s)
+@asynccontextmanager
+async def the_room(doors: Doors) -> AsyncIterator[list[Call]]:
+    """One event a call through ingestion's door: a call per connection."""
+    async with producers(doors.grpc, NAME, CONNECTIONS) as made:
+        yield [_publishing(producer) for producer in made]
 
 
-async def half_load(doors: Doors, seed: int) -> Run:
-    """Half of the bar for single events, whatever this machine reaches."""
-    return await _at_rate(doors, seed, HALF_LOAD_PER_S)
-
-
-async def half_of_reached(doors: Doors, seed: int) -> Run:
-    """Half of what single events reached right before."""
-    reached = await unary_grpc(doors, seed + 1_000)
-    return await _at_rate(doors, seed, reached.per_s / 2)
-
-
-async def _at_rate(doors: Doors, seed: int, per_s: float) -> Run:
-    """Calls begin when their time has come, whatever became of those before; latency counts from that time."""
-    count = int(per_s * HALF_LOAD_S)
-    events = list(rows(count, seed))
-    took_s: list[float] = []
-
-    async def call(producer: Producer, event: bytes, due_s: float) -> None:
+def _publishing(producer: Producer) -> Call:
+    async def publish(event: bytes) -> None:
         _require((await producer.publish(SOURCE, [event])).accepted, 1)
-        took_s.append(time.perf_counter() - due_s)
 
-    async with producers(doors.grpc, NAME, UNARY_CONNECTIONS) as made, asyncio.TaskGroup() as calls:
-        with spending(doors) as spent:
-            begin = time.perf_counter() + 0.05
-            under_way = []
-            for i, event in enumerate(events):
-                due_s = begin + i / per_s
-                if (ahead_s := due_s - time.perf_counter()) > 0:
-                    await asyncio.sleep(ahead_s)
-                under_way.append(calls.create_task(call(made[i % UNARY_CONNECTIONS], event, due_s)))
-            await asyncio.gather(*under_way)
-    return _timed(count, spent.wall_s, spent.cpu_s, took_s)
+    return publish
 
 
+def parts_alone(case: str) -> Opened:
+    """The same bytes to a server that does a case of `bench.bare` and nothing else."""
+
+    @asynccontextmanager
+    async def opened(doors: Doors) -> AsyncIterator[list[Call]]:
+        async with AsyncExitStack() as stack:
+            # Without an option of its own a channel to the same address is the same connection.
+            options = [("grpc.use_local_subchannel_pool", 1)]
+            own = [grpc.aio.insecure_channel(doors.bare, options=options) for _ in range(CONNECTIONS)]
+            yield [_asking(method(await stack.enter_async_context(channel), case)) for channel in own]
+
+    return opened
+
+
+def _asking(ask: Callable[[bytes], Awaitable[bytes]]) -> Call:
+    async def call(event: bytes) -> None:
+        _require(len(await ask(event)), REPLY_BYTES)
+
+    return call
+
+
+def as_fast_as_answered(opened: Opened) -> Measure:
+    """A few connections with a few calls each under way."""
+
+    async def run(doors: Doors, seed: int) -> Run:
+        events = iter(list(rows(SINGLE_EVENTS, seed)))
+        took_s: list[float] = []
+
+        async def keep_calling(call: Call) -> None:
+            for event in events:
+                began = time.perf_counter()
+                await call(event)
+                took_s.append(time.perf_counter() - began)
+
+        async with opened(doors) as calls:
+            with spending(doors) as spent:
+                await asyncio.gather(*(keep_calling(call) for call in calls for _ in range(AT_ONCE)))
+        return _timed(SINGLE_EVENTS, spent.wall_s, spent.cpu_s, took_s)
+
+    return run
+
+
+def at_rate(opened: Opened, per_s: float) -> Measure:
+    """Calls begin when their time has come, whatever became of those before; latency counts from that time."""
+
+    async def run(doors: Doors, seed: int) -> Run:
+        events = list(rows(int(per_s * AT_RATE_S), seed))
+        took_s: list[float] = []
+
+        async def one(call: Call, event: bytes, due_s: float) -> None:
+            await call(event)
+            took_s.append(time.perf_counter() - due_s)
+
+        async with opened(doors) as calls, asyncio.TaskGroup() as tasks:
+            with spending(doors) as spent:
+                begin = time.perf_counter() + 0.05
+                under_way = []
+                for i, event in enumerate(events):
+                    due_s = begin + i / per_s
+                    if (ahead_s := due_s - time.perf_counter()) > 0:
+                        await asyncio.sleep(ahead_s)
+                    under_way.append(tasks.create_task(one(calls[i % len(calls)], event, due_s)))
+                await asyncio.gather(*under_way)
+        return _timed(len(events), spent.wall_s, spent.cpu_s, took_s)
+
+    return run
+
+
+def at_half_of_reached(opened: Opened) -> Measure:
+    """Half of what the room reaches right before, whoever is asked then."""
+
+    async def run(doors: Doors, seed: int) -> Run:
+        reached = await as_fast_as_answered(the_room)(doors, seed + 1_000)
+        return await at_rate(opened, reached.per_s / 2)(doors, seed)
+
+    return run
+
+
+FAST, HALF, HALF_REACHED = "single events", "single events, half load", "single events, half of what was reached"
 LOADS = (
-    Load("bulk, gRPC stream", 20_000, 0, bulk_grpc),
-    Load("bulk, HTTP NDJSON", 20_000, 0, bulk_http),
-    Load("single events, gRPC", 2_500, 0, unary_grpc),
-    Load("single events, half load", 0, 10, half_load),
-    Load("single events, half of what was reached", 0, 10, half_of_reached),
-    Load("bare echo, single calls", 0, 0, bare_echo),
+    Load("bulk, gRPC stream", bulk_grpc, at_least=20_000),
+    Load("bulk, HTTP NDJSON", bulk_http, at_least=20_000),
+    Load(FAST, as_fast_as_answered(the_room), at_least=2_500, parts="bare append"),
+    Load("bare append", as_fast_as_answered(parts_alone(APPEND))),
+    Load("bare echo", as_fast_as_answered(parts_alone(ECHO))),
+    Load(HALF, at_rate(the_room, HALF_LOAD_PER_S), at_most_ms=10, parts="bare append, half load"),
+    Load("bare append, half load", at_rate(parts_alone(APPEND), HALF_LOAD_PER_S)),
+    Load("bare echo, half load", at_rate(parts_alone(ECHO), HALF_LOAD_PER_S)),
+    Load(HALF_REACHED, at_half_of_reached(the_room), at_most_ms=10, parts="bare append, half of what the room reached"),
+    Load("bare append, half of what the room reached", at_half_of_reached(parts_alone(APPEND))),
 )
 
 
@@ -210,8 +242,8 @@ async def measure_loads(loads: Sequence[Load] = LOADS, repetitions: int = REPETI
     async with open_doors() as doors:
         for repetition in range(-WARM_UP, repetitions):
             for load in loads:
-                gc.collect()
-                run = await load.run(doors, repetition)
+                with undisturbed():
+                    run = await load.run(doors, repetition)
                 if repetition >= 0:
                     runs[load.name].append(run)
     return [Loaded(load, runs[load.name]) for load in loads]
@@ -219,7 +251,7 @@ async def measure_loads(loads: Sequence[Load] = LOADS, repetitions: int = REPETI
 
 def section(loaded: Sequence[Loaded]) -> Section:
     """All loads as one table, with their bars."""
-    rows, targets = [], []
+    rows, targets, shown = [], [], {each.load.name: each.runs for each in loaded}
     for each in loaded:
         runs = each.runs
         columns: dict[str, Runs] = {
@@ -227,16 +259,19 @@ def section(loaded: Sequence[Loaded]) -> Section:
             "cpu µs / event": tuple(run.cpu_us for run in runs),
             "by 2 cores / s": tuple(2e6 / run.cpu_us for run in runs),
         }
-        for process in ("client", "room", "broker", "echo"):
+        for process in ("client", "room", "broker", "bare"):
             columns[f"{process} µs"] = tuple(1e6 * run.cpu_s[process] / run.events for run in runs)
         if runs[0].p50_ms:
             columns["p50 ms"] = tuple(run.p50_ms for run in runs)
             columns["p99 ms"] = tuple(run.p99_ms for run in runs)
         rows.append(Row(each.load.name, columns))
+        name, alone = each.load.name, shown.get(each.load.parts, ())
         if each.load.at_least:
-            targets.append(Target(f"events/s, {each.load.name}", columns["events / s"], at_least=each.load.at_least))
+            parts = tuple(run.per_s for run in alone)
+            targets.append(Target(f"events/s, {name}", columns["events / s"], at_least=each.load.at_least, parts=parts))
         if each.load.at_most_ms:
-            targets.append(Target(f"p99 ms, {each.load.name}", columns["p99 ms"], at_most=each.load.at_most_ms))
+            parts = tuple(run.p99_ms for run in alone)
+            targets.append(Target(f"p99 ms, {name}", columns["p99 ms"], at_most=each.load.at_most_ms, parts=parts))
     forms = {name: ",.2f" if name.endswith("ms") else ",.0f" for row in rows for name in row.runs}
     title = "Events validated and acknowledged, everything on this machine"
     return Section(title, tuple(Column(name, form) for name, form in forms.items()), tuple(rows), tuple(targets))

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from urllib.parse import urlparse
 
 import grpc
+from millrace.stores.redis import connect
 
 from bench import online_client
+from bench.bare import Case, bare, method
 from bench.benchmark import Bench, BenchError, Benchmark, Column, Row, Runs, Section, Target, ratios
-from bench.echo import echoing
-from bench.latency import Call, at_once, in_turn, percentile_ms
+from bench.latency import Call, at_once, in_turn, percentile_ms, undisturbed
 from bench.loading import Stamped, append, beat
 from bench.peers.program import Program, started
 from bench.projects import FEATURES, LATEST, VIEWS, latest_project, windowed_project
@@ -48,6 +49,16 @@ def run(bench: Bench) -> list[Section]:
     return asyncio.run(_run(bench))
 
 
+def echo_of(way: str) -> str:
+    """Who answers with the same bytes."""
+    return f"echo-{way}"
+
+
+def parts_of(way: str) -> str:
+    """Who reads the same rows in one MGET, does nothing with them and answers with the same bytes."""
+    return f"parts-{way}"
+
+
 class Taken:
     """What each run of each way showed, by (way, case) and column."""
 
@@ -66,9 +77,9 @@ class Taken:
         """The runs of one column; empty where the way was not measured."""
         return tuple(self._runs[way, case][column]) if (way, case) in self._runs else ()
 
-    def against_echo(self, way: str, case: str, column: str = P99) -> Runs:
-        """A column in times the echo's of the same bytes, run by run."""
-        return ratios(self.runs(way, case, column), self.runs(f"echo of {way}", case, column))
+    def against_echo(self, name: str, way: str, case: str, column: str = P99) -> Runs:
+        """A column of `name` in times that of the echo of the same bytes, run by run."""
+        return ratios(self.runs(name, case, column), self.runs(echo_of(way), case, column))
 
 
 @dataclass(frozen=True)
@@ -102,15 +113,17 @@ async def _run(bench: Bench) -> list[Section]:
         ]
         requests = {way: _requests(project, bench) for way, project in PROJECTS.items()}
         replies = await _checked_replies(channels[0], requests, bench)
-        echo = await stack.enter_async_context(_echo(bench, replies))
+        cases = await _cases(world.redis, replies)
+        alone = await stack.enter_async_context(_alone(bench, cases))
         feast, absent = _feast(world, bench, stack)
         taken = Taken()
         for repetition in range(bench.option("repetitions")):
             bench.say(f"run {repetition + 1} of {bench.option('repetitions')}")
             for name, asked in requests.items():
                 own = Way(name, lambda case: _own_calls(channels, case), world.reading_cpu_s)
-                for way in (echo(name), own)[:: 1 if repetition % 2 else -1]:
-                    await way.measure(asked, taken, bench.option("requests"))
+                for way in (alone(echo_of(name)), alone(parts_of(name)), own)[:: 1 if repetition % 2 else -1]:
+                    with undisturbed():
+                        await way.measure(asked, taken, bench.option("requests"))
             try:
                 await _measure_feast(feast, world, taken, bench.option("requests"))
             except BenchError as error:
@@ -203,22 +216,40 @@ async def _checked_replies(
     return replies
 
 
+async def _cases(url: str, replies: dict[tuple[str, str], bytes]) -> dict[str, Case]:
+    """By way and case, what the parts alone do: nothing, or one MGET of as many rows and positions as a read has."""
+    cases: dict[str, Case] = {}
+    async with connect(url) as client:
+        for way, project in PROJECTS.items():
+            kept = {key.decode() async for key in client.scan_iter(match=f"millrace:{{{project}/*:of:*", count=5_000)}
+            by_view: dict[str, list[str]] = defaultdict(list)
+            for key in sorted(kept):
+                by_view[key.partition("of:")[0]].append(key)
+            for size in map(str, SIZES):
+                rows = [key for keys in by_view.values() for key in keys[: int(size)]]
+                if len(by_view) != VIEWS or len(rows) != VIEWS * int(size):
+                    raise BenchError(f"{project}: {len(rows)} rows of {len(by_view)} views, not {size} of {VIEWS}")
+                positions = [f"{view}at" for view in by_view]
+                cases[f"{echo_of(way)}-{size}"] = Case(replies[way, size])
+                # Two positions a view, as a read asks for: its own, and that of what came back from dead letters.
+                cases[f"{parts_of(way)}-{size}"] = Case(replies[way, size], url, [*positions, *positions, *rows])
+    return cases
+
+
 @asynccontextmanager
-async def _echo(bench: Bench, replies: dict[tuple[str, str], bytes]) -> AsyncIterator[Callable[[str], Way]]:
-    """The echo of each way, answered by a process of its own."""
-    cases = {f"{way}-{case}": reply for (way, case), reply in replies.items()}
-    async with echoing(bench.work / "replies", cases) as (process, address), AsyncExitStack() as stack:
+async def _alone(bench: Bench, cases: dict[str, Case]) -> AsyncIterator[Callable[[str], Way]]:
+    """The parts alone, in a process of their own, by the name of a way."""
+    async with bare(bench.work / "cases.json", cases) as (process, address), AsyncExitStack() as stack:
         own = [_channel(address, number) for number in range(CHANNELS)]
         channels = [await stack.enter_async_context(channel) for channel in own]
 
-        def echo_of(way: str) -> Way:
+        def way(name: str) -> Way:
             def calls(case: str) -> list[Call]:
-                answered = "1" if case == MANY else case
-                return [channel.unary_unary(f"/bench.Echo/{way}-{answered}", None, None) for channel in channels]
+                return [method(channel, f"{name}-{'1' if case == MANY else case}") for channel in channels]
 
-            return Way(f"echo of {way}", calls, lambda: cpu_of(process.pid))
+            return Way(name, calls, lambda: cpu_of(process.pid))
 
-        yield echo_of
+        yield way
 
 
 # -- Feast
@@ -266,35 +297,34 @@ def _sections(taken: Taken, absent: dict[str, str], facts: dict[str, object]) ->
     for case in (*map(str, SIZES), MANY):
         label = f"{case} {'row' if case == '1' else 'rows'}, 1 client" if case.isdigit() else f"{case}, 1 row"
         for way in PROJECTS:
-            rows.append(_row(taken, way, case, f"{label}: {way} views"))
-            rows.append(_row(taken, f"echo of {way}", case, "    bare echo of the same bytes"))
+            rows.append(_row(taken, way, way, case, f"{label}: {way} views"))
+            rows.append(_row(taken, echo_of(way), way, case, "    bare echo of the same bytes"))
+            rows.append(_row(taken, parts_of(way), way, case, "    one MGET of such rows, then the same bytes"))
         if taken.runs("Feast", case, P99):
-            rows.append(_row(taken, "Feast", case, "    Feast in process, latest"))
+            rows.append(_row(taken, "Feast", "latest", case, "    Feast in process, latest"))
     columns = (Column(P50, ".2f"), Column(P99, ".2f"), Column(RATE), Column(CPU, ".2f"), Column(AGAINST, ".2f"))
     notes = (
-        "a request is closed-loop, its reply decoded, but with 32 clients, whom one process plays; the echo's is bytes "
+        "a request is closed-loop, its reply decoded, but with 32 clients, whom one process plays; the parts' is bytes "
         "only; processor time is that of who answers: "
-        "the room and Valkey, the echo's process, Feast's process (it is its own client) and Valkey",
+        "the room and Valkey, the parts' own process without Valkey, Feast's process (it is its own client) and Valkey",
     )
     return [Section("Online reads: 5 views × 10 features", columns, tuple(rows), _targets(taken), notes, absent, facts)]
 
 
-def _row(taken: Taken, way: str, case: str, name: str) -> Row:
-    runs = {column: taken.runs(way, case, column) for column in (P50, P99, RATE, CPU)}
-    return Row(name, runs | {AGAINST: taken.against_echo(way, case)})
+def _row(taken: Taken, name: str, way: str, case: str, label: str) -> Row:
+    runs = {column: taken.runs(name, case, column) for column in (P50, P99, RATE, CPU)}
+    return Row(label, runs | {AGAINST: taken.against_echo(name, way, case)})
 
 
 def _targets(taken: Taken) -> tuple[Target, ...]:
-    targets = [
-        Target(f"{way}, {size} {'row' if size == '1' else 'rows'}: p99 in {unit}", runs, at_most=bar * times)
-        for way, times in (("latest", 1), ("windowed", 2))
-        for size, unit, runs, bar in (
-            ("1", "times the echo's", taken.against_echo(way, "1"), 2),
-            ("100", "ms", taken.runs(way, "100", P99), 5),
-        )
-    ]
-    share = taken.against_echo("latest", MANY, RATE)
-    targets.append(Target("latest, 32 clients: requests/s in times the echo's", share, at_least=0.5))
+    targets = []
+    for way, times in (("latest", 1), ("windowed", 2)):
+        one, parts = (taken.against_echo(name, way, "1") for name in (way, parts_of(way)))
+        targets.append(Target(f"{way}, 1 row: p99 in times the echo's", one, at_most=2 * times, parts=parts))
+        hundred, parts = (taken.runs(name, "100", P99) for name in (way, parts_of(way)))
+        targets.append(Target(f"{way}, 100 rows: p99 in ms", hundred, at_most=5 * times, parts=parts))
+    share, parts = (taken.against_echo(name, "latest", MANY, RATE) for name in ("latest", parts_of("latest")))
+    targets.append(Target("latest, 32 clients: requests/s in times the echo's", share, at_least=0.5, parts=parts))
     if slower := ratios(taken.runs("Feast", "100", P99), taken.runs("latest", "100", P99)):
         targets.append(Target("latest, 100 rows: Feast's p99 in times ours", slower, at_least=1))
     return tuple(targets)

@@ -4,11 +4,13 @@ import asyncio
 import json
 from collections import Counter
 
+import grpc
 import pytest
 from millrace.definitions.load import load_text
 from millrace.wire.feature_store.v1 import service_pb2
 
-from bench import online_client
+from bench import online_client, stream
+from bench.bare import Case, bare, method
 from bench.latency import at_once, in_turn, percentile_ms
 from bench.projects import FEATURES, VIEWS, latest_project, stream_project, windowed_project
 from bench.readings import DISTRIBUTIONS, EVENT_BYTES, FIRST_US, KEYS, MOST_BEHIND_US, NOW_US, SPAN_US, readings
@@ -73,6 +75,19 @@ def test_a_percentile_is_one_of_the_values():
     assert percentile_ms(seconds, 50) in (50.0, 51.0)
     assert percentile_ms(seconds, 99) == 100.0
     assert percentile_ms([0.002], 99) == 2.0
+
+
+def test_a_peer_s_pace_is_its_median_here_by_what_it_did_where_the_bars_were_set():
+    taken = stream.Taken()
+    for share in (0.5, 0.4, 2.0):
+        taken.add(stream.PEERS[0].name, "uniform", events=int(stream.PEERS[0].there), wall_s=1 / share, cpu_s=1.0)
+    assert taken.paces() == {stream.PEERS[0].name: pytest.approx(0.5)}
+
+
+async def test_the_parts_alone_answer_with_the_bytes_they_were_given(tmp_path):
+    cases = {"one": Case(b"first"), "two": Case(bytes(range(256)))}
+    async with bare(tmp_path / "cases.json", cases) as (_, address), grpc.aio.insecure_channel(address) as channel:
+        assert [await method(channel, name)(b"?") for name in cases] == [case.reply for case in cases.values()]
 
 
 def test_keys_of_the_readings_are_those_that_are_counted():
