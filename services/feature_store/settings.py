@@ -116,7 +116,11 @@ class Settings(RoomSettings):
         gt=0,
     )
     consistency_every_s: float = knob(
-        5.0, ROOM, "consistency_every_s", "How often kept reads are checked: in the background, nobody waits.", gt=0
+        30.0,
+        ROOM,
+        "consistency_every_s",
+        "How often kept reads are checked. A round asks history twice for each view, however few reads there are.",
+        gt=0,
     )
     consistency_batch_reads: int = knob(
         200, ROOM, "consistency_batch_reads", "Reads checked together: bounds the history in memory.", ge=1

@@ -8,7 +8,7 @@ clock or randomness. Times are int64 microseconds.
 
 from millrace.aggregates.distinct import DISTINCT_EXACT, hash_value, hash_values
 from millrace.aggregates.kernels import KERNELS, kernel_of
-from millrace.aggregates.latest import Latest, LatestLayout
+from millrace.aggregates.latest import Latest, LatestLayout, read_latest
 from millrace.aggregates.layout import Layout, State
 from millrace.aggregates.pointintime import Events, latest_index, window_values
 from millrace.aggregates.rows import NEVER_US, Lifted, RowError, merge_rows, newest_us, read_windows
@@ -31,6 +31,7 @@ __all__ = [
     "latest_index",
     "merge_rows",
     "newest_us",
+    "read_latest",
     "read_windows",
     "tile_start",
     "window_start",

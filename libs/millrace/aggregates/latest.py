@@ -13,6 +13,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ class LatestLayout:
         )
         self.code = zlib.crc32(",".join(f"{c}:{n:d}" for c, n in zip(columns, numeric, strict=True)).encode())
         head = _HEADER.pack(ROW_VERSION, KIND_LATEST, 0, self.code, 0, 0)
-        self._kind = int.from_bytes(head[:8], "little")
+        self.kind = int.from_bytes(head[:8], "little")
 
     @property
     def all_numbers(self) -> bool:
@@ -86,34 +87,22 @@ class LatestLayout:
         Returns [columns, entities], float64 with NaN for null where all columns are numbers, else objects with None;
         and int64[entities]: the event time, or NEVER_US. Raises RowError.
         """
-        found = [row for parts in rows for row in parts if row is not None]
-        known = [len(parts) - parts.count(None) for parts in rows]
-        places = np.repeat(np.arange(len(rows)), known)
-        heads = self._heads(found)
-        if max(known, default=0) > 1:  # several partitions know the entity
-            order = np.lexsort((heads["seq"], heads["event_us"], places))
-            newest_of_each = order[np.append(places[order][1:] != places[order][:-1], True)]
-            places, heads = places[newest_of_each], heads[newest_of_each]
-            found = [found[i] for i in newest_of_each.tolist()]
-        newest = np.full(len(rows), NEVER_US, dtype=np.int64)
-        newest[places] = heads["event_us"]
-        return self._columns(found, heads["numbers"].T, places, len(rows)), newest
+        return read_latest([(self, rows)])[0]
 
-    def _heads(self, rows: Sequence[bytes]) -> np.ndarray:
-        """Headers and numbers of all rows. Raises RowError for bytes that this view did not write."""
-        body = b"".join([row[: self._end] for row in rows])
-        if len(body) != len(rows) * self._end:
-            raise RowError("a packed row is cut short")
-        heads = np.frombuffer(body, dtype=self._dtype)
-        if (heads["kind"] != self._kind).any():
-            for row in rows:
-                self.order(row)  # says which and why
-        return heads
+    def heads(self, rows: Sequence[bytes]) -> np.ndarray | None:
+        """Headers and numbers of all rows, not looked at yet; None where a row is not as long as it has to be."""
+        if self.all_numbers:
+            fits, body = set(map(len, rows)) <= {self._end}, b"".join(rows)
+        else:
+            body = b"".join([row[: self._end] for row in rows])
+            fits = len(body) == len(rows) * self._end
+        return np.frombuffer(body, dtype=self._dtype) if fits else None
 
-    def _columns(self, found: list[bytes], numbers: np.ndarray, places: np.ndarray, size: int) -> np.ndarray:
-        if not self._others and len(found) == size:
+    def columns_of(self, found: list[bytes], numbers: np.ndarray, places: np.ndarray, size: int) -> np.ndarray:
+        """The columns of `size` entities, of which those at `places` have the rows `found`, whose numbers are known."""
+        if self.all_numbers and len(found) == size:
             return numbers
-        if not self._others:
+        if self.all_numbers:
             columns = np.full((len(self.columns), size), np.nan)
             columns[:, places] = numbers
             return columns
@@ -126,3 +115,43 @@ class LatestLayout:
         except ValueError as error:
             raise RowError(f"a packed row cannot be read: {error}") from error
         return mixed
+
+
+LatestRows = tuple[LatestLayout, Sequence[Sequence[bytes | None]]]
+
+
+def read_latest(views: Sequence[LatestRows]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """As `LatestLayout.read`, of several views with their rows together: of numbers alone, equally many each.
+
+    For few entities the number of calls of numpy is what costs, and it is the same for five views as for one.
+    """
+    layouts = [layout for layout, _ in views]
+    entities = [parts for _, rows in views for parts in rows]
+    flat = list(chain.from_iterable(entities))
+    found = [row for row in flat if row is not None]
+    places = np.repeat(np.arange(len(entities)), list(map(len, entities)))
+    if len(found) < len(flat):
+        places = places[[place for place, row in enumerate(flat) if row is not None]]
+    sizes = [len(rows) for _, rows in views]
+    heads = _checked_heads(layouts, found, np.repeat(np.arange(len(views)), sizes)[places])
+    if (places[1:] == places[:-1]).any():  # several partitions know an entity
+        order = np.lexsort((heads["seq"], heads["event_us"], places))
+        newest_of_each = order[np.append(places[order][1:] != places[order][:-1], True)]
+        places, heads = places[newest_of_each], heads[newest_of_each]
+        found = [found[i] for i in newest_of_each.tolist()]
+    newest = np.full(len(entities), NEVER_US, dtype=np.int64)
+    newest[places] = heads["event_us"]
+    columns = layouts[0].columns_of(found, heads["numbers"].T, places, len(entities))
+    spans = [slice(end - size, end) for size, end in zip(sizes, accumulate(sizes), strict=True)]
+    return [(columns[:, span], newest[span]) for span in spans]
+
+
+def _checked_heads(layouts: Sequence[LatestLayout], rows: list[bytes], layout_of: np.ndarray) -> np.ndarray:
+    """Headers and numbers of rows, each of the layout at its place. Raises RowError for bytes that it did not write."""
+    heads = layouts[0].heads(rows)
+    kinds = np.array([layout.kind for layout in layouts], dtype=np.uint64)
+    if heads is None or (heads["kind"] != kinds[layout_of]).any():
+        for row, place in zip(rows, layout_of.tolist(), strict=True):
+            layouts[place].order(row)  # says which and why
+        raise RowError("a packed row is not as its view writes them")
+    return heads

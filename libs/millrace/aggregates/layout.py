@@ -17,8 +17,9 @@ __all__ = ["Layout", "State"]
 class Layout:
     """State columns of a view's aggregates, named `<position>.<field>`; `dtype` is one packed tile, little-endian.
 
-    `width` is how many numbers it finishes as: one per aggregate, k for `last_k`. `code` tells one layout from another
-    in packed rows.
+    `width` is how many numbers it finishes as: one per aggregate, k for `last_k`; `nothing` is what each of them says
+    of no event at all, float64[width]: 0 for counts, NaN for the others. `code` tells one layout from another in packed
+    rows.
     """
 
     def __init__(self, aggregates: Sequence[Aggregate]) -> None:
@@ -26,7 +27,9 @@ class Layout:
         self._kernels = [kernel_of(aggregate) for aggregate in aggregates]
         self.columns = {f"{i}.{c.name}": c for i, kernel in enumerate(self._kernels) for c in kernel.fields}
         self.names = tuple(self.columns)
+        self._own = [{c.name: f"{i}.{c.name}" for c in kernel.fields} for i, kernel in enumerate(self._kernels)]
         self.width = sum(kernel.width for kernel in self._kernels)
+        self.nothing = self._nothing()
         self.dtype = np.dtype([("start_us", "<i8"), *((name, c.dtype, c.shape) for name, c in self.columns.items())])
         functions = ",".join(f"{a.function.value}{a.argument or ''}" for a in aggregates)
         self.code = zlib.crc32(f"{functions}|{self.dtype.descr}".encode())
@@ -57,30 +60,30 @@ class Layout:
             return state
         segments = Segments(starts, size)
         merged: State = {}
-        for i, kernel in enumerate(self._kernels):
-            own = {column.name: state[f"{i}.{column.name}"] for column in kernel.fields}
-            for name, column in kernel.merge(own, segments).items():
-                merged[f"{i}.{name}"] = column
+        for kernel, own in zip(self._kernels, self._own, strict=True):
+            states = kernel.merge({field: state[name] for field, name in own.items()}, segments)
+            for field, column in states.items():
+                merged[own[field]] = column
         return merged
 
     def finish(self, state: State) -> np.ndarray:
         """float64[width, rows], the numbers of each aggregate in turn; NaN: no value."""
         return np.concatenate(
             [
-                kernel.finish({column.name: state[f"{i}.{column.name}"] for column in kernel.fields})
-                for i, kernel in enumerate(self._kernels)
+                kernel.finish({field: state[name] for field, name in own.items()})
+                for kernel, own in zip(self._kernels, self._own, strict=True)
             ]
         )
 
-    def nothing(self) -> np.ndarray:
-        """What each number says of no event at all, float64[width]: 0 for counts, NaN for the others."""
+    def _nothing(self) -> np.ndarray:
         counts = (Aggregation.COUNT, Aggregation.DISTINCT)
         none = [0.0 if a.function in counts else np.nan for a in self.aggregates]
         return np.repeat(none, [kernel.width for kernel in self._kernels])
 
     def reduce(self, state: State, owner: np.ndarray, owners: int) -> np.ndarray:
         """Finished values per owner, float64[width, owners]. `owner` is ascending: the owner of each state row."""
-        finished = np.repeat(self.nothing()[:, None], owners, axis=1)
+        finished = np.empty((self.width, owners))
+        finished[:] = self.nothing[:, None]
         if len(owner):
             starts = np.flatnonzero(np.append(True, owner[1:] != owner[:-1]))
             finished[:, owner[starts]] = self.finish(self.merge(state, starts))

@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -22,6 +23,7 @@ KIND_TILES = ord("t")
 # Event time of an entity that was never heard of.
 NEVER_US = int(np.iinfo(np.int64).min)
 _HEADER = struct.Struct("<BBHIq")
+_HEADS = np.dtype([("kind", "<u8"), ("newest_us", "<i8")])  # the same for many rows at once; `kind` is all but the time
 _COMPRESSED = 1
 COMPRESS_TILE_BYTES = 512  # narrower tiles hold plain numbers, and reading them is worth more than the room
 
@@ -52,30 +54,43 @@ def unpack(layout: Layout, rows: Sequence[bytes | None]) -> Unpacked:
     """Tiles of `rows` (None: no such row). Raises RowError for bytes that this layout did not write."""
     newest = np.full(len(rows), NEVER_US, dtype=np.int64)
     counts = np.zeros(len(rows), dtype=np.int64)
-    bodies: list[bytes | memoryview] = []
-    for i, row in enumerate(rows):
-        if row is None:
-            continue
-        newest[i], body = _opened(layout, row)
-        counts[i], rest = divmod(len(body), layout.dtype.itemsize)
-        if rest:
-            raise RowError("a packed row is cut short")
-        bodies.append(body)
+    there = [place for place, row in enumerate(rows) if row is not None] if None in rows else slice(None)
+    newest[there], bodies = _opened(layout, [row for row in rows if row is not None])
+    lengths = np.fromiter(map(len, bodies), np.int64, len(bodies))
+    counts[there] = lengths // layout.dtype.itemsize
+    if (lengths % layout.dtype.itemsize).any():
+        raise RowError("a packed row is cut short")
     tiles = np.frombuffer(b"".join(bodies), dtype=layout.dtype)
     owner = np.repeat(np.arange(len(rows)), counts)
     return Unpacked(owner, tiles["start_us"], {name: tiles[name] for name in layout.names}, newest)
 
 
-def _opened(layout: Layout, row: bytes) -> tuple[int, bytes | memoryview]:
-    """(newest event time, bytes of the tiles)."""
-    if len(row) < _HEADER.size:
+def _opened(layout: Layout, rows: Sequence[bytes]) -> tuple[np.ndarray, list[bytes]]:
+    """The newest event time of each row, and the bytes of its tiles. The headers are looked at all at once: a read of
+    many entities would spend most of its time on them otherwise."""
+    begun = b"".join([row[: _HEADER.size] for row in rows])
+    if len(begun) != len(rows) * _HEADER.size:
         raise RowError("a packed row is cut short")
-    version, kind, flags, code, newest_us = _HEADER.unpack_from(row)
+    heads = np.frombuffer(begun, dtype=_HEADS)
+    bodies = [row[_HEADER.size :] for row in rows]
+    if (heads["kind"] != _kind(layout, 0)).any():
+        bodies = [_checked(layout, row) for row in rows]
+    return heads["newest_us"], bodies
+
+
+def _kind(layout: Layout, flags: int) -> int:
+    """The first eight bytes of a header, to be compared as one number."""
+    return int.from_bytes(_HEADER.pack(ROW_VERSION, KIND_TILES, flags, layout.code, 0)[:8], "little")
+
+
+def _checked(layout: Layout, row: bytes) -> bytes:
+    """The bytes of the tiles of a row that is compressed, or wrong."""
+    version, kind, flags, code, _ = _HEADER.unpack_from(row)
     if (version, kind, code) != (ROW_VERSION, KIND_TILES, layout.code):
         raise RowError(f"a packed row has version {version}, kind {kind}, layout {code:08x}: not this view's")
-    body = memoryview(row)[_HEADER.size :]
+    body = row[_HEADER.size :]
     try:
-        return newest_us, zlib.decompress(body) if flags & _COMPRESSED else body
+        return zlib.decompress(body) if flags & _COMPRESSED else body
     except zlib.error as error:
         raise RowError(f"a packed row cannot be read: {error}") from error
 
@@ -129,20 +144,27 @@ def _pack(layout: Layout, newest: np.ndarray, bounds: np.ndarray, tiles: np.ndar
 
 
 def read_windows(
-    layout: Layout, rows: Sequence[Sequence[bytes | None]], *, at_us: int, windows_us: Sequence[int], hop_us: int
+    layout: Layout,
+    rows: Sequence[Sequence[bytes | None]],
+    *,
+    at_us: int | np.ndarray,
+    windows_us: Sequence[int],
+    hop_us: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Values as of `at_us` per entity; `rows[e]` holds the entity's packed rows, one per source partition.
+    """Values as of `at_us` (of all entities, or int64[entities]); `rows[e]` holds the entity's packed rows, one per
+    source partition.
 
     Returns float64[width, windows, entities], NaN for no value, and int64[entities]: the newest event time, or
-    NEVER_US.
+    NEVER_US. Raises RowError.
     """
-    entity = np.repeat(np.arange(len(rows)), [len(parts) for parts in rows])
-    tiles = unpack(layout, [row for parts in rows for row in parts])
+    entity = np.repeat(np.arange(len(rows)), list(map(len, rows)))
+    tiles = unpack(layout, list(chain.from_iterable(rows)))
     newest = np.full(len(rows), NEVER_US, dtype=np.int64)
     np.maximum.at(newest, entity, tiles.newest_us)
     owner = entity[tiles.owner]
+    tile_at_us = np.broadcast_to(np.asarray(at_us), len(rows))[owner]
     values = np.empty((layout.width, len(windows_us), len(rows)))
     for i, window_us in enumerate(windows_us):
-        inside = tiles.start_us >= window_start(at_us, window_us, hop_us)
+        inside = np.flatnonzero(tiles.start_us >= window_start(tile_at_us, window_us, hop_us))
         values[:, i] = layout.reduce(take(tiles.state, inside), owner[inside], len(rows))
     return values, newest

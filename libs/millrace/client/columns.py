@@ -35,7 +35,8 @@ def read_columns(columns: service_pb2.FeatureColumns, entities: int) -> list[Fea
         raise ValueError(f"a reply of {features} features does not have {entities} cells in each: {error}") from error
     cells = []
     for place, is_text in enumerate(columns.is_text):
-        values = (texts if is_text else numbers).pop(0)
-        present = [value if status == _PRESENT else None for value, status in zip(values, statuses[place], strict=True)]
-        cells.append(FeatureCells(present, statuses[place], ages_us[place]))
+        values, own = (texts if is_text else numbers).pop(0), statuses[place]
+        if own.count(_PRESENT) < entities:  # hardly ever: nothing is looked at one by one without need
+            values = [value if status == _PRESENT else None for value, status in zip(values, own, strict=True)]
+        cells.append(FeatureCells(values, own, ages_us[place]))
     return cells

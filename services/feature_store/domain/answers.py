@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
-from millrace.aggregates import NEVER_US, read_windows
+from millrace.aggregates import NEVER_US, read_latest, read_windows
 from millrace.definitions.keys import composite_key
 from millrace.definitions.model import FieldType
 
@@ -69,16 +70,51 @@ class Cells:
     age_us: np.ndarray
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the store holds of n entities in a view: `rows[e]` are entity e's packed rows, one per partition. It is
+    read as of `at_us`."""
+
+    rows: Sequence[Sequence[bytes | None]]
+    at_us: int
+
+
 def read_rows(view: CompiledView, rows: Sequence[Sequence[bytes | None]], at_us: int) -> Reading:
-    """The view as of `at_us` from packed rows; `rows[e]` holds entity e's, one per partition. Raises RowError."""
-    at = np.full(len(rows), at_us, dtype=np.int64)
-    if view.layout is not None:
-        values, newest = read_windows(
-            view.layout, rows, at_us=at_us, windows_us=view.view.windows_us, hop_us=view.view.hop_us
-        )
-        return Reading(values.reshape(len(view.view.columns), len(rows)), newest, at)
-    columns, newest = view.latest_layout.read(rows)
-    return Reading(columns, newest, at)
+    """The view as of `at_us` from packed rows, as `Stored` has them. Raises RowError."""
+    return _read_alike([view], [Stored(rows, at_us)])[0]
+
+
+def read_all(stored: Mapping[Lookup, Stored]) -> dict[Lookup, Reading]:
+    """As `read_rows` for each lookup; those whose rows are of one form are read together. Raises RowError."""
+    forms: dict[Hashable, list[Lookup]] = {}
+    for lookup in stored:
+        forms.setdefault(lookup.view.form, []).append(lookup)
+    readings: dict[Lookup, Reading] = {}
+    for lookups in forms.values():
+        together = _read_alike([lookup.view for lookup in lookups], [stored[lookup] for lookup in lookups])
+        readings.update(zip(lookups, together, strict=True))
+    return readings
+
+
+def _read_alike(views: Sequence[CompiledView], stored: Sequence[Stored]) -> list[Reading]:
+    """A reading for each of some views of one form."""
+    sizes = [len(one.rows) for one in stored]
+    ats = [np.full(size, one.at_us, dtype=np.int64) for size, one in zip(sizes, stored, strict=True)]
+    first = views[0]
+    if first.layout is None:
+        found = read_latest([(view.latest_layout, one.rows) for view, one in zip(views, stored, strict=True)])
+        return [Reading(columns, newest, at) for (columns, newest), at in zip(found, ats, strict=True)]
+    moments = {one.at_us for one in stored}
+    values, newest = read_windows(
+        first.layout,
+        [parts for one in stored for parts in one.rows],
+        at_us=moments.pop() if len(moments) == 1 else np.concatenate(ats),
+        windows_us=first.view.windows_us,
+        hop_us=first.view.hop_us,
+    )
+    values = values.reshape(len(first.view.columns), -1)
+    spans = [slice(end - size, end) for size, end in zip(sizes, accumulate(sizes), strict=True)]
+    return [Reading(values[:, span], newest[span], at) for span, at in zip(spans, ats, strict=True)]
 
 
 class Judge:

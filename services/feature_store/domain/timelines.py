@@ -112,7 +112,7 @@ def windows_at(
     end = _place(runs, entity, moment)
     longest = np.minimum.reduce(begins)
     known_us = events.known_from_us(as_happened)
-    result = np.repeat(layout.nothing()[:, None], len(widths) * len(entity), axis=1)
+    result = np.repeat(layout.nothing[:, None], len(widths) * len(entity), axis=1)
     result = result.reshape(layout.width, len(widths), len(entity))
     for part in chunks(end - longest, chunk_pairs):
         owner, event = expanded(longest[part], (end - longest)[part])

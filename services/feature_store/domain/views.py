@@ -6,8 +6,9 @@ Online batches and history go through the same functions here, so they cannot di
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,14 @@ class CompiledView:
     def all_numbers(self) -> bool:
         """Whether every column is a number, and so the values of a reading are float64."""
         return self.layout is not None or self.latest_layout.all_numbers
+
+    @cached_property
+    def form(self) -> Hashable:
+        """What is equal of views whose packed rows can be read together."""
+        if self.layout is not None:
+            functions = tuple((a.function, a.argument) for a in self.view.aggregates)
+            return functions, self.view.windows_us, self.view.hop_us
+        return len(self.view.columns) if self.all_numbers else self.id
 
     def select(self, rows: Sequence[Row]) -> Selection:
         """Rows whose entity key is not null and for which `where` is true. Raises ExpressionError."""

@@ -153,7 +153,10 @@ class ConsistencyChecker:
         whole = [read for read in reads if set(read.standings) == names]
         found = self._passed_over(gone, "its views are no longer declared", now_us, at_once=True)
         by_time = await self._recomputation.as_known(feed, plan, whole)
-        first = [findings_of(plan, read, by_time[i], None) for i, read in enumerate(whole)]
+        first = []
+        for read, cells in zip(whole, by_time, strict=True):
+            first.append(findings_of(plan, read, cells, None))
+            await asyncio.sleep(0)  # who asks online now does not wait for all of them
         odd = [i for i, findings in enumerate(first) if any(f.outcome is not Outcome.EQUAL for f in findings)]
         by_position = dict(
             zip(odd, await self._recomputation.as_applied(feed, plan, [whole[i] for i in odd]), strict=True)

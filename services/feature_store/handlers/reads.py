@@ -14,11 +14,13 @@ from services.feature_store.domain.answers import (
     Cells,
     Judged,
     Reading,
+    Stored,
     assemble,
     blocked,
     join_keys,
     judge_all,
     nothing_of,
+    read_all,
     read_rows,
 )
 from services.feature_store.domain.consistency import Standing
@@ -151,19 +153,18 @@ class OnlineReads:
             return
         known = dict(zip((*positions, *retries), found, strict=False))
         visible = self._noted(positions, found[: len(positions)])
-        begin, readings = 0, {}
+        begin, stored = 0, {}
         for lookup, own in labels.items():
             width, end = len(own), begin + len(own) * len(keys[lookup])
             at_us = min(visible[place] for place in own if place.label != RETRIED)
             as_of[lookup.view.id] = at_us
             standings[lookup] = Standing(at_us, {p.label: at for p in own if (at := known[p]) is not None})
-            parts = [rows[i : i + width] for i in range(begin, end, width)]
             if at_us:
-                readings[lookup] = _read(lookup.view, parts, at_us)
+                stored[lookup] = Stored(list(zip(*[iter(rows[begin:end])] * width, strict=True)), at_us)
             else:  # a partition of it has no position: it is being filled, and what is there does not add up
                 judged[lookup] = nothing_of(lookup.view, len(keys[lookup]))
             begin = end
-        judged.update(judge_all(readings))
+        judged.update(judge_all(_read(stored)))
 
     def _labels(self, feed: ProjectFeed, view: CompiledView) -> tuple[Place, ...]:
         own = feed.source_of(view).places(view)
@@ -206,8 +207,13 @@ class OnlineReads:
         return visible
 
 
-def _read(view: CompiledView, rows: Sequence[Sequence[bytes | None]], at_us: int) -> Reading:
+def _read(stored: Mapping[Lookup, Stored]) -> dict[Lookup, Reading]:
     try:
-        return read_rows(view, rows, at_us)
-    except RowError as error:
-        raise RowCorrupt(f"view {view.id}: {error}") from error
+        return read_all(stored)
+    except RowError:
+        for lookup, one in stored.items():
+            try:
+                read_rows(lookup.view, one.rows, one.at_us)
+            except RowError as error:
+                raise RowCorrupt(f"view {lookup.view.id}: {error}") from error
+        raise
