@@ -17,6 +17,18 @@ def entity_key(value: Any) -> str | None:
     return str(value)
 
 
+_EXACT_DIGITS = 15  # any whole number of so many is its own float64, and no other's
+
+
+def key_number(key: str) -> float | None:
+    """The whole number whose key this is, as a column of float64 holds it; None where it is no number's key, or that of
+    a number so large that its neighbours read alike there."""
+    digits = key.removeprefix("-")
+    if len(digits) > _EXACT_DIGITS or not digits.isdecimal():
+        return None
+    return float(key) if entity_key(int(key)) == key else None
+
+
 def composite_key(values: Sequence[Any]) -> str | None:
     """The key of a composite entity: the keys of its parts joined by `|`; None when one of them is null.
 

@@ -1,4 +1,4 @@
-"""Snapshots without an entity: rows out, a new digest, the old one marked and its bytes deleted."""
+"""Snapshots without an entity: rows and names out, a new digest, the old one marked and its bytes deleted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from millrace.definitions.keys import key_number
 from millrace.stores.errors import ObjectMissing
 from millrace.stores.objects import Objects
 from millrace.wire.ingestion.v1.forgetting_pb2 import Forget, Superseded
@@ -42,11 +43,11 @@ class SnapshotRewriter:
         kept = await self._catalogue.kept()
         manifests = {one.digest: one.manifest for one in kept if one.manifest is not None}
         used = {chunk for manifest in manifests.values() for chunk in manifest.chunks}
-        mine = {chunk for m in manifests.values() if m.project == request.project for chunk in m.chunks}
         orphans = {one.digest for one in kept if one.manifest is None and one.digest not in used}
+        own = {chunk: _own(m) for m in manifests.values() if m.project == request.project for chunk in m.chunks}
         replaced: dict[str, str] = {}
-        for chunk in sorted(mine | orphans):
-            new = await self._chunk(chunk, request, done)
+        for chunk in sorted(own.keys() | orphans):
+            new = await self._chunk(chunk, own.get(chunk, ()), request, done)
             if new is not None:
                 replaced[chunk] = new
         for digest, manifest in sorted(manifests.items()):
@@ -60,8 +61,9 @@ class SnapshotRewriter:
             done.objects += await self._objects.delete(chunk)
         return done
 
-    async def _chunk(self, digest: str, request: Forget, done: Rewritten) -> str | None:
-        """The chunk that takes its place, "" for none; None when it does not hold the entity."""
+    async def _chunk(self, digest: str, own: Sequence[str], request: Forget, done: Rewritten) -> str | None:
+        """The chunk that takes its place, "" for none; None when it does not hold the entity. `own` are the columns in
+        which a user may have called it something of his own."""
         try:
             with pa.ipc.open_stream(await self._objects.get(digest)) as stream:
                 table = stream.read_all()
@@ -69,11 +71,11 @@ class SnapshotRewriter:
             return None
         except pa.ArrowInvalid:  # an object that is no chunk of rows
             return None
-        keep = pc.invert(_holds(table, request))
-        rest = table.filter(keep)
-        if rest.num_rows == table.num_rows:
+        kept = table.filter(pc.invert(_holds(table, request)))
+        rest, blanked = _without_name(kept, own, request)
+        if rest.num_rows == table.num_rows and not blanked:
             return None
-        done.rows += table.num_rows - rest.num_rows
+        done.rows += table.num_rows - rest.num_rows + blanked
         return await self._objects.put(to_stream(rest)) if rest.num_rows else ""
 
     async def _manifest(self, manifest: Manifest, replaced: dict[str, str]) -> str:
@@ -86,18 +88,51 @@ class SnapshotRewriter:
         return await self._objects.put(replace(manifest, chunks=left, rows=rows).to_bytes()) if left else ""
 
 
+def _own(manifest: Manifest) -> tuple[str, ...]:
+    """The columns that came with a user's spine."""
+    others = {"entity", "moment_us", *(feature for feature, _ in manifest.present)}
+    return tuple(name for name, _ in manifest.columns if name not in others) if manifest.spine else ()
+
+
 def _holds(table: pa.Table, request: Forget) -> pa.ChunkedArray:
-    """Which rows name the entity: as their example, or in a column that holds a field by which it is known."""
-    size = table.num_rows
-    found: pa.ChunkedArray = pa.chunked_array([pa.array([False] * size, type=pa.bool_())])
-    for name, entity in _columns(table, request):
-        found = pc.or_(found, pc.fill_null(pc.equal(table[name], entity), False))
+    """Which rows are the entity's: as their example, or by a column that holds a field by which it is known."""
+    found = _none(table)
+    if request.HasField("example"):
+        found = _or_equal(found, table["entity"], request.example.entity)
+    for one in request.identities:
+        number = key_number(one.entity)
+        for column in table.schema:
+            if column.name == "entity" or column.name.rpartition(".")[2] != one.field:
+                continue
+            if _is_text(column.type) or pa.types.is_integer(column.type):
+                found = _or_equal(found, pc.cast(table[column.name], pa.string()), one.entity)
+            elif number is not None and pa.types.is_floating(column.type):
+                found = _or_equal(found, table[column.name], number)
     return found
 
 
-def _columns(table: pa.Table, request: Forget) -> Sequence[tuple[str, str]]:
-    wanted = [("entity", request.example.entity)] if request.HasField("example") else []
-    texts = [f.name for f in table.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
-    for one in request.identities:
-        wanted += [(n, one.entity) for n in texts if n != "entity" and n.rpartition(".")[2] == one.field]
-    return [(name, entity) for name, entity in wanted if name in texts]
+def _without_name(table: pa.Table, columns: Sequence[str], request: Forget) -> tuple[pa.Table, int]:
+    """The rows with null where a text of these columns is the entity's name; and how many rows that changed. A feature
+    that has the same text is a coincidence, as an equal number is."""
+    names = pa.array(sorted({one.entity for one in request.identities}), pa.string())
+    changed = _none(table)
+    for name in columns:
+        place, column = table.schema.get_field_index(name), table[name]
+        if not _is_text(column.type):
+            continue
+        named = pc.is_in(column, value_set=names.cast(column.type))
+        changed = pc.or_(changed, named)
+        table = table.set_column(place, name, pc.if_else(named, pa.scalar(None, column.type), column))
+    return table, pc.sum(changed).as_py() or 0
+
+
+def _none(table: pa.Table) -> pa.ChunkedArray:
+    return pa.chunked_array([pa.array([False] * table.num_rows, type=pa.bool_())])
+
+
+def _or_equal(found: pa.ChunkedArray, column: pa.ChunkedArray, value: str | float) -> pa.ChunkedArray:
+    return pc.or_(found, pc.fill_null(pc.equal(column, value), False))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

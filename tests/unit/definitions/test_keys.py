@@ -2,7 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from millrace.definitions.keys import composite_key, entity_key
+from millrace.definitions.keys import composite_key, entity_key, key_number
 
 
 def test_keys_are_the_same_text_whatever_type_carried_them() -> None:
@@ -11,6 +11,12 @@ def test_keys_are_the_same_text_whatever_type_carried_them() -> None:
 
 def test_other_spellings_stay_other_keys() -> None:
     assert [entity_key(value) for value in ("7.0", " 7", "", False, -0.0)] == ["7.0", " 7", "", "false", "0"]
+
+
+def test_a_number_is_known_by_its_key() -> None:
+    assert [key_number(key) for key in ("7", "-7", "0", "999999999999999")] == [7.0, -7.0, 0.0, 999999999999999.0]
+    assert [key_number(key) for key in ("7.5", "07", "+7", "", "-", "٧", "7a", "-0")] == [None] * 8
+    assert [key_number(key) for key in ("9007199254740993", "9" * 400, "9" * 5_000)] == [None] * 3
 
 
 parts = st.lists(st.text(alphabet="a|\\", max_size=3), min_size=2, max_size=2)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from millrace.bus.events import Event, Message
 from millrace.bus.topics import load_topics
+from millrace.client.features import Features
 from millrace.runtime.forgetting import TOPIC
 from millrace.runtime.forgotten import entity_digest
 from millrace.stores.errors import ObjectMissing
@@ -17,6 +18,7 @@ from millrace.wire.ingestion.v1.forgetting_pb2 import Forget, Identity
 from services.feature_store.errors import SnapshotSuperseded
 from services.feature_store.handlers.training import Ask
 from tests.support.poll import until
+from tests.unit.feature_store.test_spines import served
 from tests.unit.feature_store.world import HOUR_US, MINUTE_US, START_US, make, order, payment, running, values
 
 ORDERS = [f"o{n}" for n in range(12)]
@@ -149,12 +151,47 @@ async def test_snapshots_are_rewritten_and_the_old_ones_say_by_what(redis_client
             await anext(world.store.training.read(old.digest))
         with pytest.raises(ObjectMissing):
             await world.objects.get(old.digest)
-        data = b"".join([piece async for piece in world.store.training.read(superseded.by)])
-        rows = pa.ipc.open_stream(io.BytesIO(data)).read_all()
+        rows = await rows_of(world, superseded.by)
         assert rows["entity"].to_pylist() == [o for o in ORDERS if o != "o4"]
         assert len(world.objects.contents) == 4, "one manifest, three chunks, of which two are the old ones"
         assert (await world.store.forgetting.obey(request("o9"))).snapshots[0].digest == superseded.by
         assert (await world.store.forgetting.obey(request("o404"))).snapshots == []
+
+
+async def test_a_name_under_a_heading_of_a_user_s_own_is_null_and_a_number_names_where_it_is_the_field(redis_client):
+    spine = pa.table(
+        {
+            "entity": ["o1", "o2", "o3", "bob"],
+            "moment": pa.array([START_US + 2 * HOUR_US] * 4, pa.timestamp("us", tz="UTC")),
+            "buyer": ["ann", "bob", None, "cyd"],
+            "ticket": [1, 2**53 + 1, 2**53, None],
+            "rank": [1, 2**53, 2**53 + 1, 2**53 + 1],
+        }
+    )
+    world = await make(redis_client)
+    async with running(world):
+        await told(world, *shopping())
+        async with served(world) as address, Features(address, "shop") as features:
+            first = await features.training_set(spine=spine)
+            (named,) = (await world.store.forgetting.obey(request("bob", "customer"))).snapshots
+            assert named.digest == first.digest
+            rows = await rows_of(world, named.by)
+            assert rows.select(["entity", "buyer", "rank"]).to_pydict() == {
+                # o1 was bob's, as one of its features says; an example that is called bob is not the customer.
+                "entity": ["o2", "o3", "bob"],
+                "buyer": [None, None, "cyd"],
+                "rank": [2**53, 2**53 + 1, 2**53 + 1],
+            }
+            (numbered,) = (await world.store.forgetting.obey(request(str(2**53 + 1), "ticket"))).snapshots
+            assert numbered.digest == named.by
+            rows = await rows_of(world, numbered.by)
+            assert rows["ticket"].to_pylist() == [2**53, None]
+            assert rows["rank"].to_pylist() == [2**53 + 1] * 2, "the same number under another heading is a coincidence"
+
+
+async def rows_of(world, digest: str) -> pa.Table:
+    data = b"".join([piece async for piece in world.store.training.read(digest)])
+    return pa.ipc.open_stream(io.BytesIO(data)).read_all()
 
 
 async def test_history_goes_when_its_source_says_so_by_the_project_s_clock(redis_client):
