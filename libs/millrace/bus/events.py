@@ -6,7 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from types import MappingProxyType
@@ -241,12 +241,14 @@ class Record(msgspec.Struct, frozen=True, eq=False, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records of one partition in the order of their offsets. `via` as in Record."""
+    """Records of one partition in the order of their offsets. `via` as in Record. `made` is where a reader may leave
+    what it makes of the batch, for the other groups of the process that get the same batch."""
 
     topic: str
     partition: int
     records: tuple[Record, ...]
     via: str = ""
+    made: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def position_topic(self) -> str:
@@ -260,7 +262,11 @@ class Batch:
 
     def cut(self, start: int, stop: int) -> Batch:
         """The records `[start:stop]` as a batch of their own."""
-        return replace(self, records=self.records[start:stop])
+        return self.with_records(self.records[start:stop])
+
+    def with_records(self, records: tuple[Record, ...]) -> Batch:
+        """A batch of the same place with other records."""
+        return Batch(self.topic, self.partition, records, self.via)
 
     def portions(self, max_bytes: int) -> Iterator[Batch]:
         """The batch in order, in parts of at most `max_bytes`; a record larger than that comes alone."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 
 class Gatherer:
@@ -29,25 +29,25 @@ class Gatherer:
     def begin(
         self,
         consumer: AIOKafkaConsumer,
-        polled: Mapping[TopicPartition, Sequence[ConsumerRecord]],
-        max_records: int,
+        read: Mapping[TopicPartition, int],
+        end_of: Callable[[TopicPartition], int | None],
+        *,
+        full: bool,
         held: Set[TopicPartition] = frozenset(),
     ) -> None:
         """Lets the partitions rest from now on, unless one of them is known to hold more than was polled, or nothing is
-        known of it yet. Those that are `held` are not asked."""
-        if not self._gather_s or not polled:
+        known of it yet. `read`: the next offset of those that gave some; `full`: there may be more of them. Those that
+        are `held` are not asked."""
+        if not self._gather_s or not read:
             return
         if self._assigned != consumer.assignment():
             self._assigned, self._read = consumer.assignment(), {}
-        self._read |= {place: records[-1].offset + 1 for place, records in polled.items()}
-        if sum(map(len, polled.values())) < max_records and all(
-            self._is_read(consumer, place) for place in self._assigned - held
-        ):
+        self._read |= read
+        if not full and all(self._is_read(place, end_of(place)) for place in self._assigned - held):
             self._until_s = time.monotonic() + self._gather_s
             consumer.pause(*self._assigned)
 
-    def _is_read(self, consumer: AIOKafkaConsumer, place: TopicPartition) -> bool:
-        end = consumer.highwater(place)
+    def _is_read(self, place: TopicPartition, end: int | None) -> bool:
         return end is not None and self._read.get(place, end) >= end
 
     async def end(self, consumer: AIOKafkaConsumer) -> None:

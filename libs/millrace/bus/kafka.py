@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +18,12 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 from millrace.bus.batches import send_packed
 from millrace.bus.errors import BusUnavailable, UnknownTopic
 from millrace.bus.events import MAX_MESSAGE_BYTES, Message
-from millrace.bus.kafka_clients import (
-    SESSION_TIMEOUT_MS,
-    Ends,
-    KafkaReader,
-    KafkaSubscription,
-    admin_of,
-    bounded,
-    close_client,
-)
+from millrace.bus.kafka_clients import Ends, admin_of, bounded, close_client
+from millrace.bus.kafka_reader import KafkaReader
+from millrace.bus.kafka_subscription import SESSION_TIMEOUT_MS, KafkaSubscription
 from millrace.bus.ports import TopicSpec
 from millrace.bus.security import client_security
+from millrace.bus.sharing import Pages
 from millrace.bus.topics import BROKER_TIME, TIME, segment_hours
 
 if TYPE_CHECKING:
@@ -59,6 +56,7 @@ class KafkaBus:
         self._session_timeout_ms = session_timeout_ms
         self._settings = {"bootstrap_servers": bootstrap_servers, "client_id": client_id, **client_security(security)}
         self._ends = Ends(self._settings)
+        self._pages = Pages()
         self._producer: AIOKafkaProducer | None = None
         self._connecting = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
@@ -68,7 +66,9 @@ class KafkaBus:
         """A room's client, by its settings."""
         return cls(
             settings.kafka_bootstrap,
-            f"millrace-{room}",
+            # Kafka deals partitions out in the order of the members' names: a process gets the same ones in each of its
+            # groups, and one reading is enough for all.
+            f"millrace-{room}-{socket.gethostname()}-{os.getpid()}",
             settings.kafka_security,
             session_timeout_ms=settings.kafka_session_timeout_ms,
         )
@@ -133,7 +133,7 @@ class KafkaBus:
 
     def subscription(self, group: str, gather_ms: int = 0) -> KafkaSubscription:
         """A membership, not yet started."""
-        return KafkaSubscription(group, self._settings, self._ends, gather_ms, self._session_timeout_ms)
+        return KafkaSubscription(group, self._settings, self._ends, self._pages, gather_ms, self._session_timeout_ms)
 
     def reader(self, topics: Sequence[str]) -> KafkaReader:
         """A reader, not yet started."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, TypedDict, cast
 
 import msgspec
 import numpy as np
@@ -46,7 +46,18 @@ class RecordReader:
         self._heartbeats = msgspec.json.Decoder(_Heartbeat)
 
     def decode(self, batch: Batch, reject: Reject) -> Decoded:
-        """As `Reader.decode`."""
+        """As `Reader.decode`. Done once for all groups of the process, unless something had to be rejected."""
+        if self in batch.made:
+            return cast(Decoded, batch.made[self])
+        rejected: list[tuple[Record, str, str]] = []
+        decoded = self._decode(batch, lambda *refused: rejected.append(refused))
+        for record, reason, detail in rejected:
+            reject(record, reason, detail)
+        if not rejected:
+            batch.made[self] = decoded
+        return decoded
+
+    def _decode(self, batch: Batch, reject: Reject) -> Decoded:
         heartbeat_us = 0
         records: list[Record] = []
         headers: list[dict[str, bytes]] = []
