@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -23,6 +24,8 @@ from millrace.bus.events import Batch, Record
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_VALUE = itemgetter(1)
 
 CALL_TIMEOUT_S = 15.0  # no broker call may hang longer; the caller retries with backoff
 CLOSE_TIMEOUT_S = 5.0
@@ -90,7 +93,7 @@ def to_batches(polled: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> lis
 
 def _to_record(record: ConsumerRecord) -> Record:
     headers = record.headers
-    if None in [value for _, value in headers]:
+    if None in map(_VALUE, headers):
         headers = tuple((name, value or b"") for name, value in headers)
     return Record(
         record.topic,

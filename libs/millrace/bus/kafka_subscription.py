@@ -332,5 +332,3 @@ class KafkaSubscription:
             if places:
                 await bounded(self._started().end_offsets(places), "asking whether the broker is there", 5.0)
             self._probed_s = time.monotonic()
-
-

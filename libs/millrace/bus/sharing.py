@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from millrace.bus.events import Batch, Record, TopicPartition
 
 MOST_BYTES = 32 * 1024 * 1024
-RECORD_BYTES = 1_024  # what a record takes in memory besides its payload: headers, mostly
+RECORD_BYTES = 1_024  # what a record takes in memory besides its payload: headers and key, mostly
 KEEP_S = 2.0  # who has not come by then is stuck, or far away: it reads for itself
 
 
@@ -82,7 +82,8 @@ class Pages:
         """Keep what `by` has read, if anybody may come for it."""
         self._expire()
         place = (batch.topic, batch.partition)
-        page = _Page(batch, end, sum(r.size_bytes + RECORD_BYTES for r in batch.records), self._now_s())
+        size = sum([len(record.data) for record in batch.records]) + RECORD_BYTES * len(batch.records)
+        page = _Page(batch, end, size, self._now_s())
         if self._at(place, page.first) is not None:
             return
         chain = self._chains.get(place)

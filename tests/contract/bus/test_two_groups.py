@@ -1,4 +1,4 @@
-"""Two groups of one process: each sees every record once and in order, and what one has read the other need not fetch."""
+"""Two groups of one process: each sees every record once and in order; what one has read the other need not fetch."""
 
 import asyncio
 import random
