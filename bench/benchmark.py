@@ -68,26 +68,34 @@ class Target:
     at_most: float | None = None
     at_least: float | None = None
     parts: Runs = ()
+    pace: float = 0.0
 
     def __post_init__(self) -> None:
         if (self.at_most is None) == (self.at_least is None):
             raise BenchError(f"the target of {self.what} needs either at_most or at_least")
 
     def verdict(self) -> str:
-        """`reached`: by every run; `by the median`; `not reached`, or `not by the parts alone` where no run of those
-        reaches it either; `not measured` without runs."""
+        """`reached`: by every run; `by the median`; `at the peers' pace` where the median in times of that reaches it;
+        `not reached`, or `not by the parts alone` where no run of those reaches it either; `not measured`."""
         if not self.runs:
             return "not measured"
         if all(map(self._holds, self.runs)):
             return "reached"
         if self._holds(median(self.runs)):
             return "by the median"
+        if self.pace and self._holds(self.at_their_pace):
+            return "at the peers' pace"
         return "not by the parts alone" if self.parts and not any(map(self._holds, self.parts)) else "not reached"
 
     @property
     def bound(self) -> str:
         """How the bar reads, as ≤ 2 or ≥ 50,000."""
         return f"≤ {self.at_most:,g}" if self.at_most is not None else f"≥ {self.at_least:,g}"
+
+    @property
+    def at_their_pace(self) -> float:
+        """The median, had the machine been as fast as the one on which the bar was set."""
+        return median(self.runs) * self.pace if self.at_most is not None else median(self.runs) / self.pace
 
     def _holds(self, value: float) -> bool:
         return value <= self.at_most if self.at_most is not None else value >= (self.at_least or 0.0)

@@ -16,6 +16,7 @@ RESULTS = Path(__file__).with_name("results.json")
 MARKS = {
     "reached": "green",
     "by the median": "yellow",
+    "at the peers' pace": "yellow",
     "not by the parts alone": "yellow",
     "not reached": "red",
     "not measured": "red",
@@ -29,7 +30,8 @@ def show(console: Console, section: Section) -> None:
         verdict = target.verdict()
         measured = _on_a_line(target.runs) if target.runs else "no run"
         alone = f", the parts alone {_on_a_line(target.parts)}" if target.parts else ""
-        console.print(f"  {target.what}: {measured}{alone}, bar {target.bound}: [{MARKS[verdict]}]{verdict}[/]")
+        pace = f", at the peers' pace {target.at_their_pace:,.4g}" if target.pace and target.runs else ""
+        console.print(f"  {target.what}: {measured}{alone}{pace}, bar {target.bound}: [{MARKS[verdict]}]{verdict}[/]")
     for note in section.notes:
         console.print(f"  {note}", markup=False)
     for peer, reason in section.absent.items():
@@ -69,6 +71,7 @@ def as_facts(sections: Iterable[Section]) -> list[dict[str, Any]]:
                     "verdict": t.verdict(),
                     "runs": [_short(v) for v in t.runs],
                     "parts alone": [_short(v) for v in t.parts],
+                    "pace": _short(t.pace),
                 }
                 for t in section.targets
             ],

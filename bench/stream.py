@@ -269,7 +269,12 @@ def _sections(taken: Taken) -> list[Section]:
 def _targets(taken: Taken) -> tuple[Target, ...]:
     quix, table = PEERS[0].name, PEERS[1].name
     targets = [
-        Target(f"{distribution} keys: events/s on this machine", taken.runs(OURS, distribution), at_least=50_000)
+        Target(
+            f"{distribution} keys: events/s on this machine",
+            taken.runs(OURS, distribution),
+            at_least=50_000,
+            pace=max(taken.paces().values(), default=0.0),
+        )
         for distribution in DISTRIBUTIONS
     ]
     for distribution in DISTRIBUTIONS:

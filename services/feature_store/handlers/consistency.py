@@ -43,6 +43,8 @@ from services.feature_store.ports import RETRIED, HistoryReader, ReadLog
 
 log = logging.getLogger(__name__)
 BATCHES_PER_ROUND = 20
+WHOLE_LOOK_ROUNDS = 20  # between looks at everything: what another process held back may be logged late
+LOGGED_LATE_US = 60_000_000
 OnChecked = Callable[[CheckedRead], None]
 
 
@@ -82,6 +84,8 @@ class ConsistencyChecker:
         self._limits = limits
         self._on_checked = on_checked
         self._now_us = now_us
+        self._done_to_us = 0
+        self._rounds = 0
         self.problem = ""
 
     async def run(self) -> None:
@@ -92,13 +96,15 @@ class ConsistencyChecker:
                 await self.check()
                 self.problem = ""
             except Unavailable as error:
+                self._rounds = 0  # what was held back meanwhile is older than what was looked at
                 self.problem = str(error)
                 log.warning("consistency waits: %s", error)
 
     async def check(self) -> int:
         """One round over what is pending; returns how many reads got a result. Raises Unavailable."""
         now_us = self._now_us()
-        since_us, done = now_us - int(2e6 * self._limits.give_up_s), 0
+        since_us, done = self._begin_us(now_us), 0
+        done_to_us = now_us - LOGGED_LATE_US
         for _ in range(BATCHES_PER_ROUND):
             reads = await self._store.pending(since_us, now_us, self._limits.batch_reads)
             if not reads:
@@ -110,7 +116,18 @@ class ConsistencyChecker:
                 self._on_checked(one)
             done += len(checked)
             since_us = reads[-1].logged_us + 1  # those that wait do not stand in the way of others
+            said = {one.read.id for one in checked}
+            done_to_us = min([done_to_us, *(read.logged_us for read in reads if read.id not in said)])
+        else:
+            done_to_us = min(done_to_us, since_us)
+        self._done_to_us = done_to_us
         return done
+
+    def _begin_us(self, now_us: int) -> int:
+        """Where a round begins: before the first read that may still wait, and now and then before all of them."""
+        whole = self._rounds % WHOLE_LOOK_ROUNDS == 0
+        self._rounds += 1
+        return now_us - int(2e6 * self._limits.give_up_s) if whole else self._done_to_us
 
     async def _checked(self, reads: Sequence[SampledRead], now_us: int) -> list[CheckedRead]:
         groups: dict[tuple[str, int, tuple[str, ...]], list[SampledRead]] = {}

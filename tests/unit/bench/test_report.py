@@ -66,6 +66,10 @@ def test_the_list_names_every_benchmark_of_every_module(capsys):
         (Target("rate", (4.0, 4.9), at_least=5, parts=(4.5, 4.9)), "not by the parts alone"),
         (Target("rate", (4.0, 4.9), at_least=5, parts=(4.5, 4.2, 5.1)), "not reached"),
         (Target("p99", (1.0, 1.5, 9.0), at_most=2, parts=(3.0,)), "by the median"),
+        (Target("rate", (2.6, 4.0, 1.0), at_least=5, pace=0.5), "at the peers' pace"),
+        (Target("rate", (2.4, 4.0, 1.0), at_least=5, pace=0.5), "not reached"),
+        (Target("rate", (6.0, 7.0, 1.0), at_least=5, pace=0.5), "by the median"),
+        (Target("p99", (3.0, 3.9, 9.0), at_most=2, pace=0.5), "at the peers' pace"),
     ],
 )
 def test_a_bar_is_reached_by_every_run_or_by_the_median_or_not(target, verdict):

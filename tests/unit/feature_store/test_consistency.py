@@ -25,7 +25,7 @@ from services.feature_store.domain.consistency import (
 from services.feature_store.domain.inputs import Feature, InputsPlan, Lookup
 from services.feature_store.domain.values import Position, Status
 from services.feature_store.domain.views import CompiledView
-from services.feature_store.handlers.consistency import findings_of
+from services.feature_store.handlers.consistency import LOGGED_LATE_US, WHOLE_LOOK_ROUNDS, findings_of
 from services.feature_store.handlers.sampling import BUDGET_S, ReadSampler, SampleLimits
 from tests.support.poll import until
 from tests.unit.feature_store.world import (
@@ -245,6 +245,53 @@ async def test_a_check_holds_no_more_history_than_its_bound(redis_client):
     assert [skipped[f"o{n}"] for n in range(3)] == [""] * 3
     assert "habits@1: these entities have 30 events in history, 12 are read" in skipped["o3"]
     assert {finding.outcome for finding in world.reads.findings()} == {Outcome.EQUAL}
+
+
+async def test_rounds_begin_where_something_may_still_wait_and_now_and_then_before_all(redis_client):
+    world = await make(redis_client, **ALL)
+    asked_us: list[int] = []
+    pending = world.reads.pending
+
+    async def heard(since_us, until_us, limit):
+        asked_us.append(until_us - since_us)
+        return await pending(since_us, until_us, limit)
+
+    world.reads.pending = heard
+    now_us = START_US + HOUR_US
+    async with running(world):
+        await world.publish(order(1, START_US), payment(1, START_US, 3.0), until_us=now_us)
+        await world.store.reads.read("shop", ["o1"], (), now_us, 10.0)
+        await checked(world)
+        [read] = world.reads.reads
+        asked_us.clear()
+        await world.store.checker.check()
+        assert max(asked_us) <= 2 * LOGGED_LATE_US
+        # What another process held back while it had no store is older than that.
+        late = replace(read, id="late", logged_us=read.logged_us - 10 * LOGGED_LATE_US)
+        await world.reads.append([late])
+        assert await world.store.checker.check() == 0
+        rounds = 0
+        while "late" not in world.reads.checked:
+            await world.store.checker.check()
+            rounds += 1
+            assert rounds < WHOLE_LOOK_ROUNDS
+
+
+async def test_a_read_that_waits_is_asked_for_in_every_round(redis_client):
+    world = await make(redis_client, **ALL)
+    now_us = START_US + HOUR_US
+    async with tasks(world.store.consumers.run_online):
+        await world.publish(order(1, START_US), payment(1, START_US, 3.0), until_us=now_us)
+        await world.store.reads.read("shop", ["o1"], (), now_us, 10.0)
+    await world.store.sampler.flush()
+    read = world.reads.reads[0]
+    world.reads.reads[0] = replace(read, logged_us=read.logged_us - 10 * LOGGED_LATE_US)
+    for _ in range(3):
+        assert await world.store.checker.check() == 0
+    async with running(world):
+        await until(lambda: world.history_has(now_us))
+        await world.store.checker.check()
+    assert len(world.reads.checked) == 1
 
 
 async def test_the_metric_counts_by_feature_and_outcome(redis_client):
