@@ -106,6 +106,11 @@ class Taken:
         rates = [(peer, self.runs(peer.name, DISTRIBUTIONS[0])) for peer in PEERS]
         return {peer.name: median(runs) / peer.there for peer, runs in rates if runs}
 
+    def pace(self) -> float:
+        """Of the peer that lost least; 0 unless all took part: without that one we would seem faster than we are."""
+        paces = self.paces()
+        return max(paces.values()) if len(paces) == len(PEERS) else 0.0
+
 
 async def _run(bench: Bench) -> list[Section]:
     taken = Taken()
@@ -261,6 +266,7 @@ def _sections(taken: Taken) -> list[Section]:
     )
     if paces := taken.paces():
         told = ", ".join(f"{name} {pace:.2f}" for name, pace in paces.items())
+        notes += ("the peers' pace is that of single processes: where others use the cores they lose more than we do",)
         notes += (f"of the pace that each peer had on the machine where the bars were set, it had here: {told}",)
     title = "Stream: 200-byte events into 3 windows × 4 aggregates"
     return [Section(title, columns, tuple(rows), _targets(taken), notes, taken.absent, dict(taken.facts))]
@@ -273,7 +279,7 @@ def _targets(taken: Taken) -> tuple[Target, ...]:
             f"{distribution} keys: events/s on this machine",
             taken.runs(OURS, distribution),
             at_least=50_000,
-            pace=max(taken.paces().values(), default=0.0),
+            pace=taken.pace(),
         )
         for distribution in DISTRIBUTIONS
     ]

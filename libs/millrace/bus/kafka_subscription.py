@@ -68,7 +68,7 @@ class _Assignments(ConsumerRebalanceListener):
 
 class KafkaSubscription:
     """Membership in a Kafka consumer group. What another group of the process has read lately is taken from `pages`;
-    who gathers does not read far ahead of those that are still to come for it."""
+    who gathers lets the others read first."""
 
     def __init__(
         self,
@@ -80,8 +80,7 @@ class KafkaSubscription:
         session_timeout_ms: int = SESSION_TIMEOUT_MS,
     ) -> None:
         self._pages = pages
-        self._share = pages.share()
-        self._waits = gather_ms > 0
+        self._share = pages.share(follows=gather_ms > 0)
         self._session_timeout_ms = session_timeout_ms
         self._group = group
         self._ends = ends
@@ -91,6 +90,8 @@ class KafkaSubscription:
         self._assignments = _Assignments(self._share)
         self._topics: frozenset[str] = frozenset()
         self._known_ends: dict[Place, int] = {}
+        self._told_ends: dict[TopicPartition, int] = {}
+        self._turn = 0
         self._heard_s = self._probed_s = time.monotonic()
 
     @property
@@ -112,6 +113,8 @@ class KafkaSubscription:
     def take_fresh(self) -> list[Place]:
         """Partitions assigned since the last call."""
         fresh, self._assignments.fresh = sorted(self._assignments.fresh), set()
+        if fresh:
+            self._told_ends = {}
         return fresh
 
     async def start(self, topics: Iterable[str]) -> None:
@@ -148,21 +151,21 @@ class KafkaSubscription:
     async def poll(self, max_records: int, max_wait_ms: int) -> list[Batch]:
         """As `Subscription.poll`."""
         consumer = self._started()
-        polled: Mapping[TopicPartition, Sequence[ConsumerRecord]] = {}
         if not self._topics:
             await asyncio.sleep(max_wait_ms / 1000)
             return []
         generation = self._assignments.generation
         if self._assignments.joined and not self._assignments.fresh:
-            self._share.joined(self.assignment)
+            self._share.polls(self.assignment)
         with broker_errors("polling"):
             await self._gatherer.end(consumer)
+            led = self._led()
+            consumer.pause(*led)
+            if led and not self._found():
+                await self._pages.offered(max_wait_ms / 1000)
             found = self._found()
             consumer.pause(*found)  # the broker need not send it again
-            if not (self._waits and self._pages.crowded()):
-                polled = await self._ask(consumer, found, max_records, max_wait_ms)
-            elif not found:
-                await self._pages.freed(max_wait_ms / 1000)
+            polled = await self._ask(consumer, found | led, max_records, max_wait_ms)
         if generation != self._assignments.generation:
             self._step_back(polled)
             return []
@@ -206,9 +209,8 @@ class KafkaSubscription:
 
     def end_offsets(self) -> Mapping[Place, int]:
         """The last known end of each assigned partition."""
-        consumer = self._started()
         for place in self.assignment:
-            end = consumer.highwater(TopicPartition(*place))
+            end = self._end(TopicPartition(*place))
             if end is not None:
                 self._known_ends[place] = max(end, self._known_ends.get(place, 0))
         return self._known_ends
@@ -255,20 +257,32 @@ class KafkaSubscription:
 
     def _found(self) -> set[TopicPartition]:
         """Those of them of which another group has read what comes next."""
-        return {place for place in self._awake() if self._share.finds((place.topic, place.partition))}
+        return {place for place in self._awake() if self._finds(place)}
+
+    def _led(self) -> set[TopicPartition]:
+        """Those that another group is about to read: who gathers lets it."""
+        return {place for place in self._awake() if self._share.is_led((place.topic, place.partition))}
+
+    def _finds(self, place: TopicPartition) -> bool:
+        # aiokafka goes back by itself, without a rebalance, where the log was made anew; it tells only in private.
+        subscription = self._started()._subscription.subscription
+        state = subscription.assignment.state_value(place) if subscription and subscription.assignment else None
+        if state is None or not state.has_valid_position:
+            return False
+        return self._share.finds((place.topic, place.partition), at_most=state.position)
 
     async def _ask(
-        self, consumer: AIOKafkaConsumer, found: set[TopicPartition], max_records: int, max_wait_ms: int
+        self, consumer: AIOKafkaConsumer, others: set[TopicPartition], max_records: int, max_wait_ms: int
     ) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
-        """Records of the partitions that are not held, and of which nothing is `found` here: then nobody waits."""
-        wanted = list(self._awake() - found)
-        if found:
-            max_wait_ms, max_records = 0, max(1, max_records // 2)  # the other half is for what was found
-        if not wanted and (found or self._assignments.held):
+        """Records of the partitions that are not held, and that are read by others: if there are such, nobody waits."""
+        wanted = list(self._awake() - others)
+        if others:
+            max_wait_ms, max_records = 0, max(1, max_records // 2)  # the other half is for what the others read
+        if not wanted and (others or self._assignments.held):
             await asyncio.sleep(max_wait_ms / 1000)
             return {}
         # aiokafka takes no partitions for all of them.
-        asked = wanted if found or self._assignments.held else []
+        asked = wanted if others or self._assignments.held else []
         polled: Mapping[TopicPartition, Sequence[ConsumerRecord]] = await consumer.getmany(
             *asked, timeout_ms=max_wait_ms, max_records=max_records
         )
@@ -277,15 +291,14 @@ class KafkaSubscription:
     def _took(self, consumer: AIOKafkaConsumer, found: set[TopicPartition], most_records: int) -> list[Batch]:
         """What another group has read, at most so many records of the partitions where something was found."""
         batches: list[Batch] = []
-        for place in sorted(found):
-            where = (place.topic, place.partition)
-            if most_records > 0 and self._share.finds(where):
-                batch, end = self._share.take(where, most_records)
+        self._turn += 1
+        for place in sorted(found, key=lambda place: (place.partition + self._turn) % len(found)):
+            if most_records > 0 and self._finds(place):
+                batch, self._told_ends[place] = self._share.take((place.topic, place.partition), most_records)
                 most_records -= len(batch.records)
                 batches.append(batch)
-                self._known_ends[where] = max(end, self._known_ends.get(where, 0))
                 consumer.seek(place, batch.last_offset + 1)
-            if not self._share.finds(where):
+            if not self._finds(place):
                 consumer.resume(place)
         return batches
 
@@ -300,8 +313,8 @@ class KafkaSubscription:
         return batches
 
     def _end(self, place: TopicPartition) -> int | None:
-        """The last known end of a partition, whoever heard of it."""
-        ends = [self._started().highwater(place), self._known_ends.get((place.topic, place.partition))]
+        """The last known end of a partition, by what was fetched here or by another group."""
+        ends = [self._started().highwater(place), self._told_ends.get(place)]
         return max((end for end in ends if end is not None), default=None)
 
     def _started(self) -> AIOKafkaConsumer:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from bisect import bisect_left
-from collections import deque
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Set
 from contextlib import suppress
 from dataclasses import dataclass
 
 from millrace.bus.events import Batch, Record, TopicPartition
 
-MOST_BYTES = 32 * 1024 * 1024
-RECORD_BYTES = 1_024  # what a record takes in memory besides its payload: headers and key, mostly
+MOST_BYTES = 64 * 1024 * 1024  # half of it is a few polls of the feature store: as far as its groups drift apart
+RECORD_BYTES = 2_048  # what a record takes in memory besides its payload: headers, key, and what is decoded of it
 KEEP_S = 2.0  # who has not come by then is stuck, or far away: it reads for itself
 
 
@@ -46,8 +45,8 @@ class Pages:
         self._keep_s = keep_s
         self._now_s = now_s
         self._shares: list[Share] = []
-        self._chains: dict[TopicPartition, deque[_Page]] = {}
-        self._freed = asyncio.Event()
+        self._chains: dict[TopicPartition, list[_Page]] = {}
+        self._offered = asyncio.Event()
         self._bytes = 0
 
     @property
@@ -55,92 +54,100 @@ class Pages:
         """What is held now."""
         return self._bytes
 
-    def share(self) -> Share:
-        """The part of one group, until it leaves."""
-        share = Share(self)
+    def share(self, *, follows: bool = False) -> Share:
+        """The part of one group, until it leaves. One that `follows` lets the others read first."""
+        share = Share(self, follows=follows)
         self._shares.append(share)
         return share
 
-    def crowded(self) -> bool:
-        """Whether more cannot be held now, and somebody is still to come for what is."""
-        self._expire()
-        return self._bytes >= self._most_bytes
-
-    async def freed(self, timeout_s: float) -> None:
-        """Returns when a page has gone, at the latest after `timeout_s`."""
-        self._freed.clear()
+    async def offered(self, timeout_s: float) -> None:
+        """Returns when a page has come, at the latest after `timeout_s`."""
+        self._offered.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                await self._freed.wait()
+                await self._offered.wait()
 
-    def _leave(self, share: Share) -> None:
-        if share in self._shares:
-            self._shares.remove(share)
-            self._trim(self._chains)
+    def is_about_to_be_read(self, by: Share, place: TopicPartition, offset: int, since_s: float) -> bool:
+        """Whether another group than `by` stands at `offset`, too, or is joining; not for longer than `keep_s`."""
+        if self._now_s() - since_s >= self._keep_s:
+            return False
+        return any(other.comes_by(place, offset) for other in self._shares if other is not by)
 
-    def _offer(self, by: Share, batch: Batch, end: int) -> None:
-        """Keep what `by` has read, if anybody may come for it."""
-        self._expire()
+    def now_s(self) -> float:
+        """By the clock that ages are counted with."""
+        return self._now_s()
+
+    def joins_by_s(self) -> float:
+        """Until when it is waited for who begins to join now."""
+        return self._now_s() + self._keep_s
+
+    def offer(self, by: Share, batch: Batch, end: int) -> None:
+        """Keep what `by` has read, if anybody may come for it and there is room. A chain that somebody follows is not
+        given up for a page that does not continue it."""
+        self.expire()
         place = (batch.topic, batch.partition)
         size = sum([len(record.data) for record in batch.records]) + RECORD_BYTES * len(batch.records)
         page = _Page(batch, end, size, self._now_s())
-        if self._at(place, page.first) is not None:
-            return
-        chain = self._chains.get(place)
+        chain = self._chains.get(place, [])
         if chain and chain[-1].next != page.first:
-            self._drop(place, len(chain))
-            chain = None
+            return
         first = chain[0].first if chain else page.first
-        if any(other.may_come(place, first, batch.last_offset) for other in self._shares if other is not by):
-            self._chains.setdefault(place, deque()).append(page)
-            self._bytes += page.bytes
-            while self._bytes > self._most_bytes and place in self._chains:
-                self._drop(place, 1)
+        wanted = any(other.may_come(place, first, batch.last_offset) for other in self._shares if other is not by)
+        if wanted and self._bytes + size <= self._most_bytes:
+            self._chains.setdefault(place, []).append(page)
+            self._bytes += size
+            self._offered.set()
 
-    def _at(self, place: TopicPartition, offset: int) -> _Page | None:
-        oldest_s = self._now_s() - self._keep_s
-        pages = self._chains.get(place, ())
-        return next((page for page in pages if page.first <= offset < page.next and page.read_s > oldest_s), None)
+    def at(self, place: TopicPartition, offset: int) -> list[_Page]:
+        """The page that holds `offset`, and those that follow it; nothing where none does."""
+        chain = self._chains.get(place, [])
+        found = bisect_right(chain, offset, key=lambda page: page.first) - 1
+        if found < 0 or offset >= chain[found].next or chain[found].read_s <= self._now_s() - self._keep_s:
+            return []
+        return chain[found:]
 
-    def _trim(self, places: Iterable[TopicPartition]) -> None:
-        """Drop what nobody comes for any more."""
-        for place in [place for place in places if place in self._chains]:
-            first, passed = self._chains[place][0].first, 0
-            for page in self._chains[place]:
-                if any(share.may_come(place, first, page.batch.last_offset) for share in self._shares):
+    def trim(self, places: Iterable[TopicPartition] | None = None) -> None:
+        """Drop what nobody comes for any more, of these places or of all."""
+        for place in list(self._chains if places is None else places):
+            chain = self._chains.get(place, [])
+            passed = 0
+            for page in chain:
+                if any(share.may_come(place, chain[0].first, page.batch.last_offset) for share in self._shares):
                     break
                 passed += 1
             self._drop(place, passed)
 
-    def _expire(self) -> None:
-        """Drop what is too old; who it was kept for is not waited for."""
+    def expire(self) -> None:
+        """Drop what is too old: who it was kept for reads for itself."""
         oldest_s = self._now_s() - self._keep_s
-        for place in list(self._chains):
-            chain = self._chains[place]
+        for place, chain in list(self._chains.items()):
             if chain[0].read_s <= oldest_s:
-                for share in self._shares:
-                    share.lapse(place, chain[0].first, chain[0].batch.last_offset)
                 self._drop(place, len(chain))
 
+    def remove(self, share: Share) -> None:
+        """A group leaves: nothing is kept for it."""
+        if share in self._shares:
+            self._shares.remove(share)
+            self.trim()
+
     def _drop(self, place: TopicPartition, pages: int) -> None:
-        chain = self._chains.get(place)
-        if chain is None or not pages:
-            return
-        for _ in range(pages):
-            self._bytes -= chain.popleft().bytes
-        if not chain:
-            del self._chains[place]
-        self._freed.set()
+        if pages:
+            chain = self._chains[place]
+            self._bytes -= sum(page.bytes for page in chain[:pages])
+            del chain[:pages]
+            if not chain:
+                del self._chains[place]
 
 
 class Share:
     """Where one group stands, and what others have read beyond that."""
 
-    def __init__(self, pages: Pages) -> None:
+    def __init__(self, pages: Pages, *, follows: bool) -> None:
         self._pages = pages
+        self._follows = follows
         self._topics: frozenset[str] = frozenset()
-        self._at: dict[TopicPartition, int] = {}
-        self._joining = False
+        self._at: dict[TopicPartition, tuple[int, float]] = {}  # offset, and since when
+        self._joins_by_s = 0.0
 
     def subscribes(self, topics: Iterable[str]) -> None:
         """The topics that the group reads; where it stands in them is not known before it has joined."""
@@ -150,66 +157,75 @@ class Share:
     def dealt(self) -> None:
         """The partitions are being dealt out anew."""
         self._at.clear()
-        self._joining = True
-        self._pages._trim(self._pages._chains)
+        self._joins_by_s = self._pages.joins_by_s()
+        self._pages.trim()
 
-    def joined(self, assigned: Set[TopicPartition]) -> None:
-        """The partitions of the group's member here: nobody waits for it in others."""
-        if self._joining:
-            self._joining = False
+    def polls(self, assigned: Set[TopicPartition]) -> None:
+        """The group asks for records of the partitions that its member here has: nobody waits for it in others."""
+        self._pages.expire()
+        if self._joins_by_s:
+            self._joins_by_s = 0.0
             self._at = {place: at for place, at in self._at.items() if place in assigned}
-            self._pages._trim(self._pages._chains)
+            self._pages.trim()
 
     def goes(self, place: TopicPartition, offset: int) -> None:
         """The group reads on from `offset`."""
-        self._at[place] = offset
-        self._pages._trim([place])
+        self._at[place] = offset, self._pages.now_s()
+        self._pages.trim([place])
 
     def read(self, batch: Batch, end: int) -> None:
         """The group has read a batch for itself."""
-        self._at[batch.topic, batch.partition] = batch.last_offset + 1
-        self._pages._offer(self, batch, end)
-        self._pages._trim([(batch.topic, batch.partition)])
+        place = (batch.topic, batch.partition)
+        self._at[place] = batch.last_offset + 1, self._pages.now_s()
+        self._pages.offer(self, batch, end)
+        self._pages.trim([place])
 
-    def finds(self, place: TopicPartition) -> bool:
-        """Whether what comes next is here."""
-        at = self._at.get(place)
-        return at is not None and self._pages._at(place, at) is not None
+    def finds(self, place: TopicPartition, at_most: int) -> bool:
+        """Whether what comes next is here. `at_most`: where the group's own consumer stands; where that has gone back,
+        because the log was made anew, nothing is found."""
+        at, _ = self._at.get(place, (-1, 0.0))
+        return 0 <= at <= at_most and bool(self._pages.at(place, at))
+
+    def is_led(self, place: TopicPartition) -> bool:
+        """Whether another group is about to read what comes next, or has just joined and may be; never where this one
+        does not follow."""
+        return self._follows and place in self._at and self._pages.is_about_to_be_read(self, place, *self._at[place])
 
     def take(self, place: TopicPartition, most_records: int) -> tuple[Batch, int]:
         """What comes next of a place where something was found, and the end of the partition as it was known when that
         was read. A large page comes as the very batch that the other group had, small ones come together."""
-        pages = self._pages
-        at = self._at[place]
-        page = pages._at(place, at)
-        if page is None:
+        at, _ = self._at[place]
+        pages = self._pages.at(place, at)
+        if not pages:
             raise LookupError(f"nothing is held of {place} at {at}")
-        records = _from(page.batch.records, at)
-        batch = page.batch if len(records) == len(page.batch.records) <= most_records else None
-        while 2 * len(records) < most_records and (page_after := pages._at(place, records[-1].offset + 1)):
-            page, batch = page_after, None
+        used, records = pages[0], _from(pages[0].batch.records, at)
+        batch = used.batch if len(records) == len(used.batch.records) <= most_records else None
+        for page in pages[1:]:
+            if 2 * len(records) >= most_records:
+                break
+            used, batch = page, None
             records += page.batch.records
         if batch is None:
-            batch = page.batch.with_records(records[:most_records])
+            batch = used.batch.with_records(records[:most_records])
         self.goes(place, batch.last_offset + 1)
-        return batch, page.end
+        return batch, used.end
 
     def leave(self) -> None:
         """The group reads no more here."""
-        self._pages._leave(self)
+        self._pages.remove(self)
 
     def may_come(self, place: TopicPartition, first: int, last: int) -> bool:
-        """Whether the group will get to `last` of a chain that begins at `first` without a gap."""
-        if self._joining:
-            return place[0] in self._topics
-        at = self._at.get(place)
-        return at is not None and first <= at <= last
+        """Whether the group will get to `last` of a chain that begins at `first`."""
+        at, _ = self._at.get(place, (-1, 0.0))
+        return first <= at <= last or self._may_join(place)
 
-    def lapse(self, place: TopicPartition, first: int, last: int) -> None:
-        """The group did not come in time."""
-        if self.may_come(place, first, last):
-            self._joining = False
-            self._at.pop(place, None)
+    def comes_by(self, place: TopicPartition, offset: int) -> bool:
+        """Whether the group reads on from `offset`, as far as is known, and does not itself wait for others."""
+        at, _ = self._at.get(place, (-1, 0.0))
+        return not self._follows and (at == offset or self._may_join(place))
+
+    def _may_join(self, place: TopicPartition) -> bool:
+        return self._pages.now_s() < self._joins_by_s and place[0] in self._topics
 
 
 def _from(records: tuple[Record, ...], offset: int) -> tuple[Record, ...]:

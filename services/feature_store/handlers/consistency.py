@@ -44,7 +44,7 @@ from services.feature_store.ports import RETRIED, HistoryReader, ReadLog
 log = logging.getLogger(__name__)
 BATCHES_PER_ROUND = 20
 WHOLE_LOOK_ROUNDS = 20  # between looks at everything: what another process held back may be logged late
-LOGGED_LATE_US = 60_000_000
+LOGGED_LATE_US = 60_000_000  # a read is kept for a moment before it is logged, and processes' clocks differ
 OnChecked = Callable[[CheckedRead], None]
 
 
@@ -118,8 +118,8 @@ class ConsistencyChecker:
             since_us = reads[-1].logged_us + 1  # those that wait do not stand in the way of others
             said = {one.read.id for one in checked}
             done_to_us = min([done_to_us, *(read.logged_us for read in reads if read.id not in said)])
-        else:
-            done_to_us = min(done_to_us, since_us)
+            if len(reads) == self._limits.batch_reads:  # there may be more of that very moment
+                done_to_us = min(done_to_us, reads[-1].logged_us)
         self._done_to_us = done_to_us
         return done
 

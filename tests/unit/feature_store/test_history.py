@@ -39,6 +39,23 @@ async def test_a_pause_finds_history_whole(redis_client):
         assert world.store.writer.held_rows == 0
 
 
+async def test_a_batch_is_decoded_once_for_both_groups_and_each_has_its_own_dead_letters(redis_client):
+    world = await make(redis_client)
+    reader = world.store.feeds.project("shop").sources["payments"].reader
+    await payments_in(world, 1, 2, 3)
+    good = world.batch(PAYMENTS, 0)
+    first = reader.decode(good, lambda *refused: pytest.fail(str(refused)))
+    assert reader.decode(good, lambda *refused: pytest.fail(str(refused))) is first
+    assert reader.decode(good.cut(0, 2), lambda *refused: None) is not first
+    spoilt = structs.replace(good.records[1], data=b"no json")
+    bad = good.with_records((good.records[0], spoilt, good.records[2]))
+    for _ in range(2):
+        refused: list[bytes] = []
+        decoded = reader.decode(bad, lambda record, *why, told=refused: told.append(record.data))
+        assert refused == [b"no json"]
+        assert len(decoded.events) == 2
+
+
 async def test_the_watermark_waits_for_the_insert(redis_client):
     """While ClickHouse is away nothing is lost, and nothing is claimed."""
     world = await make(redis_client, history=ListHistory(failures=2))
