@@ -61,6 +61,7 @@ def assemble(settings: Settings, bus: Bus) -> RoomProcess:
     _relay(room, database, bus)
     _execute(room, desk, settings, changed, definitions)
     _forget(room, bus, RowsForgetting(database, settings.folder(ROOM) / "runs", wall_us))
+    room.status.problem("training", lambda: runs.off, degrades_only=True)
     room.status.busy(lambda: runs.unfinished_runs)
     room.status.watermarks(lambda: runs.watermarks_us)
     room.add_grpc(lambda server: _register(server, desk))

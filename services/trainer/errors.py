@@ -3,6 +3,7 @@
 RoomError
 ├── NotFound: UnknownProject       no such project has been applied
 ├── NotFound: UnknownRun           no such run
+├── Precondition: SwitchedOff      training of the project, or all training, is switched off
 ├── Invalid: BadRequest            the request says something that cannot be done
 ├── DataLoss: SnapshotUnusable     crash: a column lacks, or the bytes are not what their digest names
 ├── Unavailable: NeighbourUnavailable   retry
@@ -15,7 +16,7 @@ A run meets these one at a time: "crash" ends the run, not the room.
 
 from __future__ import annotations
 
-from millrace.runtime.errors import Conflict, DataLoss, Invalid, NotFound, Policy, Unavailable
+from millrace.runtime.errors import Conflict, DataLoss, Invalid, NotFound, Policy, Precondition, Unavailable
 
 
 class UnknownProject(NotFound):
@@ -24,6 +25,10 @@ class UnknownProject(NotFound):
 
 class UnknownRun(NotFound):
     """No run has that id."""
+
+
+class SwitchedOff(Precondition):
+    """Training of the project, or all training, is switched off; the message says by whom and why."""
 
 
 class BadRequest(Invalid):

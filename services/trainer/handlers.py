@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 from google.protobuf.message import DecodeError
 from millrace.bus.effects import Effects
-from millrace.bus.events import Batch, Event, Message, Record, derive_id, event_type
+from millrace.bus.events import Batch, Event, Message, Record, derive_id, event_type, new_id
 from millrace.definitions.model import Clock
 from millrace.runtime.definitions import Definition
 from millrace.wire.labeling.v1.events_pb2 import Label, LabelHeartbeat
-from millrace.wire.trainer.v1.events_pb2 import Candidate, RunEvent, TrainingRequest
+from millrace.wire.trainer.v1.events_pb2 import Candidate, RunEvent, TrainingRequest, TrainingSwitch
 
 from services.trainer.domain.job import GATE
 from services.trainer.domain.runs import CandidateModel, Run, State
@@ -29,10 +29,11 @@ from services.trainer.domain.scheduler import (
     label_crossing,
     schedule_due,
 )
+from services.trainer.domain.switches import ALL, Switch
 from services.trainer.ports import Book, Clocks, Definitions, Marks, Runs
 
 ROOM = "trainer"
-REQUESTS, LABELS, RUNS = "training.requests", "labels", "training.runs"
+REQUESTS, LABELS, RUNS, SWITCHES = "training.requests", "labels", "training.runs", "training.switches"
 HEARTBEAT = event_type("labeling", "clock", "advanced")
 _VERBS = {State.RUNNING: "started"}  # the past tense of the others is their name
 
@@ -103,6 +104,7 @@ async def consider(desk: Desk, book: Book, project: str) -> None:
         pending=tuple(await book.pending(project)),
         runs=tuple(await book.past_runs(project)),
         labels_since_run=await book.count_labels(project, last_us),
+        off=await book.off(project),
     )
     for decision in decide(definition.project.training, situation):
         if isinstance(decision, Start):
@@ -111,6 +113,24 @@ async def consider(desk: Desk, book: Book, project: str) -> None:
             await _decline(desk, book, project, decision)
         elif isinstance(decision, GateAgain):
             await _gate_again(desk, book, decision)
+
+
+async def switch(desk: Desk, book: Book, change: Switch) -> None:
+    """Switches training off or on, and says so; what waited for it is considered at once."""
+    await book.put_switch(change)
+    event = Event(
+        id=new_id(),
+        type=event_type(ROOM, "training", "switched"),
+        source=f"millrace/{ROOM}",
+        data=switch_message(change).SerializeToString(),
+        subject=change.project,
+        time_us=change.switched_us,
+        actor=change.actor,
+    )
+    await book.publish(Message(SWITCHES, event, key=change.project.encode()))
+    for project in sorted(desk.definitions.projects):
+        if change.project in (ALL, project):
+            await consider(desk, book, project)
 
 
 async def project_now(desk: Desk, book: Book, project: str) -> int:
@@ -169,6 +189,13 @@ def run_message(run: Run, requests: Sequence[Request], clock_us: int, wall_us: i
         actor=next((r.actor for r in requests if r.request_id == run.cause_id), ""),
     )
     return Message(RUNS, event, key=run.project.encode())
+
+
+def switch_message(change: Switch) -> TrainingSwitch:
+    """A switch as the wire has it."""
+    return TrainingSwitch(
+        project=change.project, off=change.off, reason=change.reason, actor=change.actor, switched_us=change.switched_us
+    )
 
 
 def candidate_message(candidate: CandidateModel) -> Candidate:

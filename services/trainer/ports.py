@@ -14,6 +14,7 @@ from millrace.runtime.definitions import Definition
 from services.trainer.domain.job import ChampionSpec, JobResult
 from services.trainer.domain.runs import Run
 from services.trainer.domain.scheduler import LabelBucket, PastRun, Request
+from services.trainer.domain.switches import Switch
 
 
 class Book(Protocol):
@@ -97,6 +98,18 @@ class Book(Protocol):
 
     async def label_watermark(self, project: str) -> int:
         """Up to when labels are complete in every partition; 0: not heard of all of them."""
+        ...
+
+    async def put_switch(self, switch: Switch) -> None:
+        """Records a switch."""
+        ...
+
+    async def switches(self) -> list[Switch]:
+        """Those that are off, that of all projects first."""
+        ...
+
+    async def off(self, project: str) -> str:
+        """Why training of the project is switched off; empty while it is not."""
         ...
 
     async def marks(self, project: str) -> Marks | None:

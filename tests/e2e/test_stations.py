@@ -194,6 +194,7 @@ def test_no_request_fails_through_a_bad_release_its_rollback_and_a_retraining(pl
             until_sync(lambda: _versions(releases)[-2:] == plans, 30, what="both plans told to the subscriber")
         chain = until_sync(lambda: _why(platform, rolled["id"]), 30, what="why the rollback happened")
         assert {"forced", "alert", "commanded"} <= {word for word in re.findall(r"\w+", json.dumps(chain))}
+        _held_up_by_the_switch(platform)
         run = platform.json("train", "stations", "--wait", "--reason", "after the rollback")
         assert run["state"] in ("PASSED", "REFUSED"), run
         assert run["candidate"]["champion_version"] == good["version"]
@@ -314,6 +315,18 @@ def _typed(snippet: str, platform: Cli, log: Path) -> str:
 
 def _line(text: str, word: str) -> str:
     return next(line for line in text.splitlines() if word in line)
+
+
+def _held_up_by_the_switch(platform: Cli) -> None:
+    """While training is switched off nobody gets a run, and everybody is told who did it and why."""
+    platform.ok("training", "off", "stations", "--reason", "a look at the rollback first", "--actor", "ana")
+    refused = platform.run("train", "stations")
+    words = "training of stations is switched off by ana: a look at the rollback first"
+    assert refused.returncode == 1
+    assert words in refused.stderr
+    assert words in json.dumps(platform.services()["trainer"])
+    platform.ok("training", "on", "stations", "--actor", "ana")
+    assert platform.json("training", "show") == []
 
 
 def _answer(platform: Cli, entity: str) -> dict | None:

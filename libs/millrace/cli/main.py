@@ -22,6 +22,7 @@ from millrace.cli import (
     shadow,
     stack,
     topic_commands,
+    training,
 )
 from millrace.cli.errors import OneLineGroup
 
@@ -73,3 +74,4 @@ profiles.app.add_typer(forgetting.app)
 app.add_typer(profiles.app, name="data")
 app.add_typer(deadletters.app, name="deadletter")
 app.add_typer(topic_commands.app, name="topics")
+app.add_typer(training.app, name="training")

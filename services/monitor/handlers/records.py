@@ -15,7 +15,7 @@ from millrace.wire.ingestion.v1.events_pb2 import ViolationWindow
 from millrace.wire.labeling.v1.events_pb2 import Label
 from millrace.wire.monitor.v1.events_pb2 import AlertEvent
 from millrace.wire.registry.v1.events_pb2 import DefinitionPublished, ModelCommand, ModelEvent, ServingPlan, Variant
-from millrace.wire.trainer.v1.events_pb2 import RunEvent, TrainingRequest
+from millrace.wire.trainer.v1.events_pb2 import RunEvent, TrainingRequest, TrainingSwitch
 
 from services.monitor.errors import BadEvent
 
@@ -183,6 +183,17 @@ def describe_request(r: TrainingRequest) -> Facts:
     )
 
 
+def describe_switch(s: TrainingSwitch) -> Facts:
+    """Somebody switched training off, or on again."""
+    what = "all training" if s.project == "*" else "training"
+    return Facts(
+        _line(f"{what} switched {'off' if s.off else 'on'}", s.reason),
+        "" if s.project == "*" else s.project,
+        0,
+        {"kind": "off" if s.off else "on", "actor": s.actor},
+    )
+
+
 def describe_run(r: RunEvent) -> Facts:
     """Where a run stands."""
     state = RunEvent.State.Name(r.state).lower()
@@ -227,6 +238,7 @@ PLATFORM: dict[str, tuple[type[Message], Callable[[Any], Facts]]] = {
     "models.commands": (ModelCommand, describe_command),
     "training.requests": (TrainingRequest, describe_request),
     "training.runs": (RunEvent, describe_run),
+    "training.switches": (TrainingSwitch, describe_switch),
     "monitor.alerts": (AlertEvent, describe_alert),
     "data.violations": (ViolationWindow, describe_window),
     "serving.status": (ServingStatus, describe_status),

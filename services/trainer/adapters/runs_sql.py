@@ -14,6 +14,7 @@ from millrace.stores.superseded import superseded_words
 
 from services.trainer.domain.runs import CandidateModel, Run, State
 from services.trainer.domain.scheduler import LabelBucket, PastRun, Request, Trigger
+from services.trainer.domain.switches import ALL, Switch
 from services.trainer.errors import Superseded
 from services.trainer.ports import Marks
 
@@ -132,8 +133,12 @@ class SqlBook:
         return [_run(row) for row in rows]
 
     async def count_unfinished(self) -> int:
-        """How many runs are owed work."""
-        row = await self._sql.row("SELECT count(*) AS n FROM runs WHERE state IN ('QUEUED', 'RUNNING')")
+        """How many runs are owed work now: those that are switched off are not."""
+        row = await self._sql.row(
+            "SELECT count(*) AS n FROM runs WHERE state IN ('QUEUED', 'RUNNING')"
+            " AND NOT EXISTS (SELECT 1 FROM switches WHERE switches.project IN (:all, runs.project))",
+            {"all": ALL},
+        )
         return int(row["n"]) if row else 0
 
     async def newest_runs(self, project: str, limit: int, *, unfinished_only: bool) -> list[Run]:
@@ -203,6 +208,26 @@ class SqlBook:
         )
         return {row["project"]: int(row["n"]) for row in rows}
 
+    async def put_switch(self, switch: Switch) -> None:
+        """Records a switch: a row for each that is off."""
+        await self._sql.execute("DELETE FROM switches WHERE project = :project", {"project": switch.project})
+        if switch.off:
+            values = asdict(switch)
+            await self._sql.execute(
+                "INSERT INTO switches (project, reason, actor, switched_us)"
+                " VALUES (:project, :reason, :actor, :switched_us)",
+                {name: values[name] for name in ("project", "reason", "actor", "switched_us")},
+            )
+
+    async def switches(self) -> list[Switch]:
+        """Those that are off, that of all projects first."""
+        rows = await self._sql.rows("SELECT * FROM switches ORDER BY project <> :all, project", {"all": ALL})
+        return [Switch(row["project"], True, row["reason"], row["actor"], row["switched_us"]) for row in rows]
+
+    async def off(self, project: str) -> str:
+        """Why training of the project is switched off; empty while it is not."""
+        return next((one.words for one in await self.switches() if one.project in (ALL, project)), "")
+
     async def marks(self, project: str) -> Marks | None:
         """How far the triggers have asked; None: the project was never looked at."""
         row = await self._sql.row("SELECT * FROM marks WHERE project = :project", {"project": project})
@@ -219,12 +244,14 @@ class SqlBook:
 
 
 class SqlRuns:
-    """The room's state; after each commit it knows how much is owed and up to when labels are known."""
+    """The room's state; after each commit it knows how much is owed, up to when labels are known, and what is switched
+    off."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.label_partitions = 1  # of the topic `labels`; set at start
         self.unfinished_runs = 0
+        self.off = ""
         self.watermarks_us: dict[str, int] = {}
 
     @asynccontextmanager
@@ -234,7 +261,8 @@ class SqlRuns:
             book = SqlBook(transaction, self.label_partitions)
             yield book
             unfinished, watermarks = await book.count_unfinished(), await book.label_watermarks()
-        self.unfinished_runs, self.watermarks_us = unfinished, watermarks
+            off = "; ".join([switch.words for switch in await book.switches()])
+        self.unfinished_runs, self.watermarks_us, self.off = unfinished, watermarks, off
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[SqlBook]:

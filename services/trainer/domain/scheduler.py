@@ -4,14 +4,17 @@
   known at or after the moment it was asked, and every request that waited is recorded with it.
 - Debounce: a run starts when nobody has asked for so long, but after four times that at the latest.
 - Cooldown: no earlier than so long after the last run was asked for; requests wait for its end.
-- Budget: runs per day; requests beyond it are declined, for a person to see.
+- Budget: runs per day. Requests beyond it share the first run of the next day, so the last event is in a run whatever
+  the storm; a person's is declined, for a person to see.
 - A person's request skips debounce and cooldown, not the budget. A stale gate is no run and skips all three.
+- The kill switch, of the project or of all: while it is off nothing starts, and what was asked for waits.
 
 All times are microseconds of the project's clock.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -67,13 +70,15 @@ class LabelBucket:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """Everything a decision looks at. `runs`: at least the newest, the unfinished, and those of the last day."""
+    """Everything a decision looks at. `runs`: at least the newest, the unfinished, those of the last day. `off`: why
+    training is switched off; empty while it is not."""
 
     now_us: int
     replayed: bool
     pending: tuple[Request, ...]
     runs: tuple[PastRun, ...]
     labels_since_run: int
+    off: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +127,16 @@ def decide(policy: Training, situation: Situation) -> tuple[Decision, ...]:
     if not policy.on_drift and (drift := tuple(r for r in asked if r.trigger is Trigger.DRIFT)):
         decisions.append(Decline(drift, "this project does not train on drift", _last(drift)))
         asked = tuple(r for r in asked if r.trigger is not Trigger.DRIFT)
-    if any(run.unfinished for run in situation.runs):
-        if asked or gates:
-            decisions.append(Wait("a run of this model is unfinished"))
+    if not asked and not gates:
+        return tuple(decisions)
+    if situation.off:
+        decisions.append(Wait(situation.off))
+    elif any(run.unfinished for run in situation.runs):
+        decisions.append(Wait("a run of this model is unfinished"))
     elif gates:
         decisions.append(gates[0])
-    elif asked:
-        decisions.append(_fresh_run(policy, situation, asked))
+    else:
+        decisions += _fresh_run(policy, situation, asked)
     return tuple(decisions)
 
 
@@ -141,8 +149,8 @@ def _stale_gates(stale: Sequence[Request], situation: Situation) -> tuple[list[G
     ]
 
 
-def _fresh_run(policy: Training, situation: Situation, asked: tuple[Request, ...]) -> Start | Decline | Wait:
-    by_hand = any(r.trigger is Trigger.MANUAL for r in asked)
+def _fresh_run(policy: Training, situation: Situation, asked: tuple[Request, ...]) -> tuple[Decision, ...]:
+    by_hand = tuple(r for r in asked if r.trigger is Trigger.MANUAL)
     last_run = max((run.as_of_us for run in situation.runs), default=None)
     due_us = _last(asked)
     if not by_hand:
@@ -150,16 +158,32 @@ def _fresh_run(policy: Training, situation: Situation, asked: tuple[Request, ...
         if last_run is not None:
             due_us = max(due_us, last_run + policy.cooldown_us)
     if situation.now_us < due_us:
-        return Wait("debounce or cooldown", due_us)
+        return (Wait("debounce or cooldown", due_us),)
     as_of_us = max(due_us, _last(asked))
     if not situation.replayed:
         as_of_us = max(as_of_us, situation.now_us)
     if not by_hand and last_run is not None and situation.labels_since_run == 0:
-        return Decline(asked, "no label has matured since the last run", as_of_us)
-    today = sum(1 for run in situation.runs if run.as_of_us // DAY_US == as_of_us // DAY_US)
-    if today >= policy.budget_per_day:
-        return Decline(asked, f"the budget of {policy.budget_per_day} runs a day is spent", as_of_us)
-    return Start(asked, as_of_us)
+        return (Decline(asked, "no label has matured since the last run", as_of_us),)
+    return _within_budget(policy.budget_per_day, situation, asked, by_hand, as_of_us)
+
+
+def _within_budget(
+    budget: int, situation: Situation, asked: tuple[Request, ...], by_hand: tuple[Request, ...], as_of_us: int
+) -> tuple[Decision, ...]:
+    """The start, on the first day from `as_of_us` on that has a run left."""
+    spent = f"the budget of {budget} runs a day is spent"
+    if budget <= 0:
+        return (Decline(asked, spent, as_of_us),)
+    runs = Counter(run.as_of_us // DAY_US for run in situation.runs)
+    day = as_of_us // DAY_US
+    if runs[day] < budget:
+        return (Start(asked, as_of_us),)
+    while runs[day] >= budget:
+        day += 1
+    if situation.now_us >= day * DAY_US:
+        return (Start(asked, day * DAY_US),)
+    declined = (Decline(by_hand, spent, as_of_us),) if by_hand else ()
+    return (*declined, Wait(spent, day * DAY_US)) if len(by_hand) < len(asked) else declined
 
 
 def label_crossing(threshold: int, buckets: Sequence[LabelBucket], watermark_us: int) -> LabelBucket | None:

@@ -59,16 +59,44 @@ class Executor:
                 await self._changed.wait()
                 continue
             try:
-                await self._patiently(run)
+                await self._unless_switched_off(run)
             except Superseded as error:
                 log.warning("%s", error)
             except RoomError as error:
                 await self._finish(await self._current(run), State.FAILED, str(error))
 
+    async def _unless_switched_off(self, run: Run) -> None:
+        """The run; when training is switched off meanwhile it is put back, to go on from its last checkpoint."""
+        working = asyncio.ensure_future(self._patiently(run))
+        try:
+            while not working.done():
+                changed = asyncio.ensure_future(self._changed.wait())
+                await asyncio.wait((working, changed), return_when=asyncio.FIRST_COMPLETED)
+                changed.cancel()
+                self._changed.clear()
+                async with self._desk.runs.read() as book:
+                    off = await book.off(run.project)
+                if off and not working.done():
+                    working.cancel()
+                    await asyncio.wait((working,))
+                    await self._put_back(run, off)
+                    return
+        finally:
+            working.cancel()
+            await asyncio.wait((working,))
+        await working
+
+    async def _put_back(self, run: Run, why: str) -> None:
+        """A run that was cut off is queued again, unless it had come to its end."""
+        current = await self._current(run)
+        if current.state.is_unfinished:
+            async with self._desk.runs.transaction() as book:
+                await record_run(self._desk, book, replace(current, state=State.QUEUED, reason=why))
+
     async def _take_up(self) -> Run | None:
         """The oldest run that is owed work, now RUNNING under a new attempt."""
         async with self._desk.runs.read() as book:
-            waiting = await book.unfinished()
+            waiting = [run for run in await book.unfinished() if not await book.off(run.project)]
         for run in waiting:
             if run.project not in self._desk.definitions.projects:
                 continue  # its definition has not been read yet

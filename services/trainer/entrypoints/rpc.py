@@ -1,4 +1,4 @@
-"""The gRPC door: ask for a run, look at runs."""
+"""The gRPC door: ask for a run, look at runs, switch training off and on."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import grpc
 from millrace.bus.events import new_id
 from millrace.runtime.auth import actor_of, require
 from millrace.wire.trainer.v1 import service_pb2, service_pb2_grpc
-from millrace.wire.trainer.v1.events_pb2 import TrainingRequest
+from millrace.wire.trainer.v1.events_pb2 import TrainingRequest, TrainingSwitch
 
 from services.trainer.domain.runs import Run
 from services.trainer.domain.scheduler import Request, Trigger
-from services.trainer.errors import BadRequest, UnknownProject, UnknownRun
-from services.trainer.handlers import Desk, ask, candidate_message, consider, project_now
+from services.trainer.domain.switches import ALL, Switch
+from services.trainer.errors import BadRequest, SwitchedOff, UnknownProject, UnknownRun
+from services.trainer.handlers import Desk, ask, candidate_message, consider, project_now, switch, switch_message
 from services.trainer.ports import Book
 
 DEFAULT_LIMIT, MAX_LIMIT = 50, 500
@@ -32,6 +33,8 @@ class TrainerDoor(service_pb2_grpc.TrainerServicer):
             raise UnknownProject(f"no project {request.project or '(none named)'} has been applied")
         trigger = _trigger(request)
         async with self._desk.runs.transaction() as book:
+            if off := await book.off(request.project):
+                raise SwitchedOff(f"{off}; `millrace training on` switches it on again")
             asked_us = request.asked_us or await project_now(self._desk, book, request.project)
             asked = Request(
                 request_id=new_id(),
@@ -46,6 +49,28 @@ class TrainerDoor(service_pb2_grpc.TrainerServicer):
             await consider(self._desk, book, request.project)
         self._desk.work_changed()
         return service_pb2.RequestRunReply(request_id=asked.request_id)
+
+    async def SwitchTraining(
+        self, request: TrainingSwitch, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> TrainingSwitch:
+        """Switches training of a project, or all training, off or on; UnknownProject, BadRequest."""
+        require("operator")
+        if request.project != ALL and request.project not in self._desk.definitions.projects:
+            raise UnknownProject(f"no project {request.project or '(none named)'} has been applied")
+        if request.off and not request.reason.strip():
+            raise BadRequest("who switches training off has to say why: give a reason")
+        change = Switch(request.project, request.off, request.reason, actor_of(request.actor), self._desk.wall_us())
+        async with self._desk.runs.transaction() as book:
+            await switch(self._desk, book, change)
+        self._desk.work_changed()
+        return switch_message(change)
+
+    async def ListSwitches(
+        self, request: service_pb2.ListSwitchesRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> service_pb2.ListSwitchesReply:
+        """What is switched off."""
+        async with self._desk.runs.read() as book:
+            return service_pb2.ListSwitchesReply(switches=[switch_message(one) for one in await book.switches()])
 
     async def ListRuns(
         self, request: service_pb2.ListRunsRequest, context: grpc.aio.ServicerContext[Any, Any]

@@ -21,7 +21,7 @@ Run = Callable[..., Any]
 INSTALLED = Path(sys.executable).parent / "millrace"
 TOP = [
     *("up", "down", "status", "doctor", "apply", "train", "runs", "publish", "predict", "replay", "rollback", "alerts"),
-    *("models", "events", "features", "data", "deadletter", "shadow", "topics"),
+    *("models", "events", "features", "data", "deadletter", "shadow", "topics", "training"),
 ]
 
 
@@ -32,6 +32,7 @@ def commands() -> list[list[str]]:
     groups["data"] = ["profile", "forget", "forgotten", "reveal", "revealed"]
     groups["deadletter"] = ["list", "show", "replay"]
     groups["topics"] = ["list", "lag", "check"]
+    groups["training"] = ["off", "on", "show"]
     return [[name] for name in TOP if name not in groups] + [[g, c] for g, names in groups.items() for c in names]
 
 

@@ -6,11 +6,15 @@ import json
 from dataclasses import replace
 
 import pytest
+from millrace.runtime.definitions import Definition
 from millrace.wire.trainer.v1.events_pb2 import RunEvent, TrainingRequest
 
 from services.trainer.domain.job import ChampionSpec
 from services.trainer.domain.runs import State
+from services.trainer.domain.scheduler import Request, Trigger
+from services.trainer.domain.switches import Switch
 from services.trainer.entrypoints.executor import Executor, Workshop
+from services.trainer.handlers import ask, consider, switch
 from tests.support.poll import until
 from tests.unit.trainer.world import START_US, FakeFeatures, FakeJobs, FakeRegistry, World, digest, project
 
@@ -192,3 +196,53 @@ async def test_requests_that_come_while_a_run_is_unfinished_share_the_next(world
         hold.set()
         ends = await shop.ends(2)
     assert set(ends[1].request_ids) == {"two", "three"}
+
+
+async def test_a_run_under_way_is_stopped_by_the_switch_and_goes_on_with_its_snapshot(world, tmp_path):
+    hold = asyncio.Event()
+    async with Shop(world, tmp_path, hold=hold) as shop:
+        await ask_by_hand(world)
+        await until(lambda: shop.jobs.specs, 5.0)
+        await switched(world, off=True)
+        last = await until(lambda: stands(world, STATE.QUEUED, 1), 5.0)
+        assert last.reason == "training of pumps is switched off by ana: costs"
+        assert world.runs.unfinished_runs == 0  # nobody waits for what is switched off
+        hold.set()
+        await switched(world, off=False)
+        [end] = await shop.ends()
+    assert end.state == STATE.PASSED
+    assert len(shop.features.asked) == 1
+    assert {spec.snapshot_digest for spec in shop.jobs.specs} == {end.candidate.snapshot_digest}
+
+
+async def test_a_queued_run_does_not_start_while_it_is_switched_off_and_others_do(tmp_path):
+    other = replace(project(), name="valves")
+    world = World(project(), f"sqlite:///{tmp_path / 'trainer.db'}")
+    world.definitions.projects = {**world.definitions.projects, "valves": Definition(1, "sha256:v", other)}
+    await world.start()
+    await ask_by_hand(world)
+    await switched(world, off=True)
+    async with world.runs.transaction() as book:
+        asked = Request("by-hand-2", "valves", Trigger.MANUAL, START_US)
+        await ask(book, asked, "", 1)
+        await consider(world.desk, book, "valves")
+    async with Shop(world, tmp_path) as shop:
+        [end] = await shop.ends()
+        assert end.project == "valves"
+        await switched(world, off=False)
+        both = await shop.ends(2)
+    assert {e.project for e in both} == {"pumps", "valves"}
+    await world.stop()
+
+
+async def switched(world, *, off):
+    async with world.runs.transaction() as book:
+        await switch(world.desk, book, Switch("pumps", off, "costs" if off else "", "ana", 1))
+    world.changed.set()
+
+
+async def stands(world, state, attempts):
+    """The last event, once it is of this state after so many attempts."""
+    events = await world.run_events()
+    tried = sum(e.state == STATE.RUNNING for e in events)
+    return events[-1] if events and (events[-1].state, tried) == (state, attempts) else None

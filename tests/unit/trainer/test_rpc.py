@@ -4,9 +4,10 @@ import grpc
 import pytest
 from millrace.runtime.doors import grpc_errors
 from millrace.wire.trainer.v1 import service_pb2, service_pb2_grpc
-from millrace.wire.trainer.v1.events_pb2 import RunEvent, TrainingRequest
+from millrace.wire.trainer.v1.events_pb2 import RunEvent, TrainingRequest, TrainingSwitch
 
 from services.trainer.entrypoints.rpc import TrainerDoor
+from services.trainer.handlers import look_again
 from tests.unit.trainer.world import START_US
 
 
@@ -53,3 +54,49 @@ async def test_unfinished_runs_can_be_asked_for_alone(trainer):
     await trainer.RequestRun(TrainingRequest(project="pumps"))
     request = service_pb2.ListRunsRequest(unfinished_only=True, limit=1)
     assert len((await trainer.ListRuns(request)).runs) == 1
+
+
+async def test_what_is_switched_off_refuses_a_person_holds_what_asks_and_goes_on_when_it_is_on_again(world, trainer):
+    off = await trainer.SwitchTraining(TrainingSwitch(project="pumps", off=True, reason="costs", actor="ana"))
+    assert (off.off, off.actor) == (True, "ana")
+    with pytest.raises(grpc.aio.AioRpcError, match="training of pumps is switched off by ana: costs") as refused:
+        await trainer.RequestRun(TrainingRequest(project="pumps"))
+    assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    for number in range(3):
+        await world.ask(TrainingRequest.DRIFT, START_US - 10 * 3_600_000_000 + number, f"drift-{number}")
+    await look_again(world.desk)
+    assert not (await trainer.ListRuns(service_pb2.ListRunsRequest())).runs
+    assert world.runs.off == "training of pumps is switched off by ana: costs"
+    await trainer.SwitchTraining(TrainingSwitch(project="pumps", off=False, actor="bo"))
+    [run] = (await trainer.ListRuns(service_pb2.ListRunsRequest())).runs
+    assert list(run.request_ids) == ["drift-0", "drift-1", "drift-2"]
+    assert world.runs.off == ""
+    told = [(e.actor, TrainingSwitch.FromString(e.data)) for e in await world.published("training.switches")]
+    assert [(actor, s.project, s.off, s.reason) for actor, s in told] == [
+        ("ana", "pumps", True, "costs"),
+        ("bo", "pumps", False, ""),
+    ]
+
+
+async def test_all_training_is_one_switch_and_each_project_keeps_its_own(world, trainer):
+    await trainer.SwitchTraining(TrainingSwitch(project="*", off=True, reason="an incident"))
+    await trainer.SwitchTraining(TrainingSwitch(project="pumps", off=True, reason="its upstream"))
+    off = (await trainer.ListSwitches(service_pb2.ListSwitchesRequest())).switches
+    assert [(switch.project, switch.reason) for switch in off] == [("*", "an incident"), ("pumps", "its upstream")]
+    await trainer.SwitchTraining(TrainingSwitch(project="*", off=False))
+    with pytest.raises(grpc.aio.AioRpcError, match="its upstream"):
+        await trainer.RequestRun(TrainingRequest(project="pumps"))
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "says"),
+    [
+        (TrainingSwitch(project="nothing", off=True, reason="x"), grpc.StatusCode.NOT_FOUND, "no project nothing"),
+        (TrainingSwitch(project="pumps", off=True), grpc.StatusCode.INVALID_ARGUMENT, "give a reason"),
+    ],
+)
+async def test_a_switch_that_says_too_little_changes_nothing(trainer, change, code, says):
+    with pytest.raises(grpc.aio.AioRpcError, match=says) as refused:
+        await trainer.SwitchTraining(change)
+    assert refused.value.code() is code
+    assert not (await trainer.ListSwitches(service_pb2.ListSwitchesRequest())).switches

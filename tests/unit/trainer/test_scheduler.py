@@ -1,6 +1,6 @@
 """When a request becomes a run."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -64,6 +64,33 @@ def test_a_person_skips_debounce_and_cooldown_but_not_the_budget():
     assert decide(POLICY, situation(100 * DAY_US + 1, asked, runs=(last,))) == (Start((asked,), 100 * DAY_US + 1),)
     spent = decide(POLICY, situation(100 * DAY_US + 1, asked, runs=(last, PastRun("b", 100 * DAY_US, False))))
     assert isinstance(spent[0], Decline) and "budget of 2" in spent[0].reason
+
+
+def test_beyond_the_budget_a_person_is_told_and_the_others_share_the_first_run_of_the_next_day():
+    runs = (PastRun("a", 100 * DAY_US, False), PastRun("b", 100 * DAY_US + HOUR_US, False))
+    policy = Training(on_drift=True, budget_per_day=2)
+    drift = request(Trigger.DRIFT, 100 * DAY_US + 2 * HOUR_US)
+    by_hand = request(Trigger.MANUAL, 100 * DAY_US + 3 * HOUR_US)
+    spent = "the budget of 2 runs a day is spent"
+    noon_us = 100 * DAY_US + 12 * HOUR_US
+    assert decide(policy, situation(noon_us, drift, by_hand, runs=runs)) == (
+        Decline((by_hand,), spent, by_hand.asked_us),
+        Wait(spent, 101 * DAY_US),
+    )
+    assert decide(policy, situation(noon_us, drift, runs=runs)) == (Wait(spent, 101 * DAY_US),)
+    assert decide(policy, situation(101 * DAY_US, drift, runs=runs)) == (Start((drift,), 101 * DAY_US),)
+    nothing = decide(Training(budget_per_day=0), situation(noon_us, by_hand))
+    assert isinstance(nothing[0], Decline)
+    assert "budget of 0" in nothing[0].reason
+
+
+def test_while_training_is_switched_off_nothing_starts_and_what_was_asked_waits():
+    done = PastRun("old", 99 * DAY_US, unfinished=False, has_model=True)
+    asked = (request(Trigger.MANUAL, 100 * DAY_US), request(Trigger.STALE_GATE, 100 * DAY_US, "s", "old"))
+    there = situation(101 * DAY_US, *asked, runs=(done,))
+    assert decide(POLICY, replace(there, off="switched off by ana: costs")) == (Wait("switched off by ana: costs"),)
+    assert decide(POLICY, there) == (GateAgain(asked[1], "old"),)
+    assert decide(POLICY, replace(situation(101 * DAY_US), off="switched off")) == ()
 
 
 def test_nothing_starts_beside_an_unfinished_run():
@@ -168,3 +195,6 @@ def test_budget_holds_one_run_at_a_time_and_no_request_is_lost(events, budget, d
     days = [run.as_of_us // DAY_US for run in world.runs]
     assert all(days.count(day) <= budget for day in days)
     assert sorted(run.as_of_us for run in world.runs) == [run.as_of_us for run in world.runs]
+    by_trigger = {r.request_id: r.trigger for r in asked}
+    declined = {by_trigger[name] for name, what in world.answered.items() if what == "Decline"}
+    assert declined <= {Trigger.MANUAL}, "who cannot be told waits for a run"

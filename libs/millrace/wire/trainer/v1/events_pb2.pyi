@@ -39,6 +39,20 @@ class TrainingRequest(_message.Message):
     actor: str
     def __init__(self, project: _Optional[str] = ..., trigger: _Optional[_Union[TrainingRequest.Trigger, str]] = ..., reason: _Optional[str] = ..., asked_us: _Optional[int] = ..., run_id: _Optional[str] = ..., actor: _Optional[str] = ...) -> None: ...
 
+class TrainingSwitch(_message.Message):
+    __slots__ = ("project", "off", "reason", "actor", "switched_us")
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    OFF_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    SWITCHED_US_FIELD_NUMBER: _ClassVar[int]
+    project: str
+    off: bool
+    reason: str
+    actor: str
+    switched_us: int
+    def __init__(self, project: _Optional[str] = ..., off: _Optional[bool] = ..., reason: _Optional[str] = ..., actor: _Optional[str] = ..., switched_us: _Optional[int] = ...) -> None: ...
+
 class RunEvent(_message.Message):
     __slots__ = ("project", "run_id", "state", "reason", "request_ids", "clock_us", "candidate")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):

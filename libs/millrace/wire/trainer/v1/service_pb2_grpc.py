@@ -50,6 +50,16 @@ class TrainerStub:
                 request_serializer=millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.GetRunRequest.SerializeToString,
                 response_deserializer=millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.Run.FromString,
                 _registered_method=True)
+        self.SwitchTraining = channel.unary_unary(
+                '/millrace.wire.trainer.v1.Trainer/SwitchTraining',
+                request_serializer=millrace_dot_wire_dot_trainer_dot_v1_dot_events__pb2.TrainingSwitch.SerializeToString,
+                response_deserializer=millrace_dot_wire_dot_trainer_dot_v1_dot_events__pb2.TrainingSwitch.FromString,
+                _registered_method=True)
+        self.ListSwitches = channel.unary_unary(
+                '/millrace.wire.trainer.v1.Trainer/ListSwitches',
+                request_serializer=millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.ListSwitchesRequest.SerializeToString,
+                response_deserializer=millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.ListSwitchesReply.FromString,
+                _registered_method=True)
 
 
 class TrainerServicer:
@@ -73,6 +83,18 @@ class TrainerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SwitchTraining(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSwitches(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TrainerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -90,6 +112,16 @@ def add_TrainerServicer_to_server(servicer, server):
                     servicer.GetRun,
                     request_deserializer=millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.GetRunRequest.FromString,
                     response_serializer=millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.Run.SerializeToString,
+            ),
+            'SwitchTraining': grpc.unary_unary_rpc_method_handler(
+                    servicer.SwitchTraining,
+                    request_deserializer=millrace_dot_wire_dot_trainer_dot_v1_dot_events__pb2.TrainingSwitch.FromString,
+                    response_serializer=millrace_dot_wire_dot_trainer_dot_v1_dot_events__pb2.TrainingSwitch.SerializeToString,
+            ),
+            'ListSwitches': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSwitches,
+                    request_deserializer=millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.ListSwitchesRequest.FromString,
+                    response_serializer=millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.ListSwitchesReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -173,6 +205,60 @@ class Trainer:
             '/millrace.wire.trainer.v1.Trainer/GetRun',
             millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.GetRunRequest.SerializeToString,
             millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.Run.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SwitchTraining(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.wire.trainer.v1.Trainer/SwitchTraining',
+            millrace_dot_wire_dot_trainer_dot_v1_dot_events__pb2.TrainingSwitch.SerializeToString,
+            millrace_dot_wire_dot_trainer_dot_v1_dot_events__pb2.TrainingSwitch.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSwitches(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.wire.trainer.v1.Trainer/ListSwitches',
+            millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.ListSwitchesRequest.SerializeToString,
+            millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.ListSwitchesReply.FromString,
             options,
             channel_credentials,
             insecure,
