@@ -6,7 +6,6 @@ import asyncio
 from pathlib import Path
 
 import grpc
-import millrace
 from millrace.bus.effects import Effects
 from millrace.bus.events import Batch
 from millrace.bus.kafka import KafkaBus
@@ -22,6 +21,7 @@ from millrace.runtime.room import RoomProcess
 from millrace.stores.sql import Database
 from millrace.wire.trainer.v1 import service_pb2_grpc
 
+from services.trainer.adapters.environment import code_version
 from services.trainer.adapters.features_grpc import GrpcFeatures
 from services.trainer.adapters.jobs_process import ProcessJobs
 from services.trainer.adapters.registry_grpc import GrpcRegistry
@@ -138,7 +138,7 @@ def _execute(
         registry=GrpcRegistry(registry_channel, deadline_s=settings.call_deadline_s),
         jobs=jobs,
         folder=settings.folder(ROOM) / "runs",
-        code_version=millrace.__version__,
+        code_version=code_version(),
         threads=settings.threads,
         patience_s=settings.patience_s,
     )

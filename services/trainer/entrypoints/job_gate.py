@@ -11,6 +11,7 @@ from millrace.stores.files import write_whole
 from millrace.stores.objects import digest_of
 
 from services.trainer.adapters.baselines_sklearn import constant, linear
+from services.trainer.adapters.environment import environment
 from services.trainer.adapters.scorer_onnxruntime import Scorer
 from services.trainer.domain.bundle import bundle_json, golden, golden_rows
 from services.trainer.domain.encoding import encode_rows, learn_encoding
@@ -163,6 +164,7 @@ def _report(stands: Judged, other: Judged | None, split: Split) -> str:
         "template": spec.net.kind,
         "seed": spec.net.seed,
         "code_version": spec.code_version,
+        "environment": environment(spec.threads),
         "definition_version": spec.definition_version,
         "snapshot_digest": spec.snapshot_digest,
         "model_digest": digest_of(stands.graph),

@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from services.trainer.adapters.adam_torch import Adam
 from services.trainer.adapters.dataset_arrow import read_examples
+from services.trainer.adapters.environment import environment
 from services.trainer.adapters.jobs_process import ProcessJobs, read_progress
 from services.trainer.adapters.scorer_onnxruntime import Scorer
 from services.trainer.domain.examples import ColumnSpec, split_by_time
@@ -87,6 +88,8 @@ def test_a_binary_job_learns_what_a_linear_model_cannot_and_leaves_its_evidence(
         "simpler:constant", "simpler:linear", "calibration", "graph_equality", "latency", "size",
     }  # fmt: skip
     assert sum(line["rows"] for line in report["slices"]["kind"]) == report["holdout_rows"]
+    assert report["environment"] == environment(spec_of().threads)
+    assert torch.__version__.startswith(report["environment"]["packages"]["torch"].partition("+")[0])
     assert told[-1].share > 0.9 and len(told[-1].curve) >= 3
 
 
