@@ -24,6 +24,7 @@ from services.trainer.domain.scheduler import (
     Situation,
     Start,
     Trigger,
+    Wait,
     bucket_end,
     decide,
     label_crossing,
@@ -35,6 +36,7 @@ from services.trainer.ports import Book, Clocks, Definitions, Marks, Runs
 ROOM = "trainer"
 REQUESTS, LABELS, RUNS, SWITCHES = "training.requests", "labels", "training.runs", "training.switches"
 HEARTBEAT = event_type("labeling", "clock", "advanced")
+MOST_TOLD = 1_000  # requests that an event of a run names; the record has all
 _VERBS = {State.RUNNING: "started"}  # the past tense of the others is their name
 
 
@@ -97,16 +99,7 @@ async def consider(desk: Desk, book: Book, project: str) -> None:
         return  # considered when its definition arrives
     now_us = await project_now(desk, book, project)
     await _ask(desk, book, definition, now_us)
-    last_us = max((run.as_of_us for run in await book.past_runs(project)), default=0)
-    situation = Situation(
-        now_us=now_us,
-        replayed=definition.project.clock is Clock.REPLAY,
-        pending=tuple(await book.pending(project)),
-        runs=tuple(await book.past_runs(project)),
-        labels_since_run=await book.count_labels(project, last_us),
-        off=await book.off(project),
-    )
-    for decision in decide(definition.project.training, situation):
+    for decision in decide(definition.project.training, await _situation(book, definition, now_us)):
         if isinstance(decision, Start):
             await _start(desk, book, project, decision)
         elif isinstance(decision, Decline):
@@ -115,8 +108,35 @@ async def consider(desk: Desk, book: Book, project: str) -> None:
             await _gate_again(desk, book, decision)
 
 
+async def waiting(desk: Desk, book: Book, project: str) -> list[tuple[Request, str]]:
+    """Requests that no run has taken yet, oldest first, each with what it waits for."""
+    definition = desk.definitions.projects.get(project)
+    if definition is None:
+        return []
+    situation = await _situation(book, definition, await project_now(desk, book, project))
+    decisions = decide(definition.project.training, situation)
+    why = next((d.reason for d in decisions if isinstance(d, Wait)), "it is looked at next")
+    return [(request, why) for request in situation.pending]
+
+
+async def _situation(book: Book, definition: Definition, now_us: int) -> Situation:
+    project = definition.project.name
+    runs = tuple(await book.past_runs(project))
+    marks, off = await book.marks(project) or Marks(), await book.off(project)
+    return Situation(
+        now_us=now_us,
+        replayed=definition.project.clock is Clock.REPLAY,
+        pending=tuple(await book.pending(project)),
+        runs=runs,
+        labels_since_run=await book.count_labels(project, max((run.as_of_us for run in runs), default=0)),
+        off=off.words if off else "",
+        resumed_us=marks.resumed_us,
+    )
+
+
 async def switch(desk: Desk, book: Book, change: Switch) -> None:
-    """Switches training off or on, and says so; what waited for it is considered at once."""
+    """Switches training off or on, and says so; what waited for it is considered at once, as asked for now."""
+    concerned = [name for name in sorted(desk.definitions.projects) if change.project in (ALL, name)]
     await book.put_switch(change)
     event = Event(
         id=new_id(),
@@ -128,9 +148,11 @@ async def switch(desk: Desk, book: Book, change: Switch) -> None:
         actor=change.actor,
     )
     await book.publish(Message(SWITCHES, event, key=change.project.encode()))
-    for project in sorted(desk.definitions.projects):
-        if change.project in (ALL, project):
-            await consider(desk, book, project)
+    for project in concerned:
+        if not change.off:
+            marks = await book.marks(project) or Marks()
+            await book.put_marks(project, replace(marks, resumed_us=await project_now(desk, book, project)))
+        await consider(desk, book, project)
 
 
 async def project_now(desk: Desk, book: Book, project: str) -> int:
@@ -173,7 +195,8 @@ def run_message(run: Run, requests: Sequence[Request], clock_us: int, wall_us: i
         run_id=run.run_id,
         state=run.state.name,
         reason=run.reason,
-        request_ids=[request.request_id for request in requests],
+        request_ids=[request.request_id for request in to_tell(requests, MOST_TOLD)],
+        requests=len(requests),
         clock_us=clock_us,
     )
     if run.candidate is not None and run.state in (State.PASSED, State.REFUSED):
@@ -196,6 +219,16 @@ def switch_message(change: Switch) -> TrainingSwitch:
     return TrainingSwitch(
         project=change.project, off=change.off, reason=change.reason, actor=change.actor, switched_us=change.switched_us
     )
+
+
+def to_tell(requests: Sequence[Request], most: int) -> Sequence[Request]:
+    """Those of a run's requests that are named where not all can be: a message has a largest size, a storm has none.
+    People's first, then the newest; in their order."""
+    if len(requests) <= most:
+        return requests
+    named = sorted(requests, key=lambda r: (r.trigger is not Trigger.MANUAL, -r.asked_us))[:most]
+    chosen = {request.request_id for request in named}
+    return [request for request in requests if request.request_id in chosen]
 
 
 def candidate_message(candidate: CandidateModel) -> Candidate:

@@ -108,8 +108,8 @@ class Book(Protocol):
         """Those that are off, that of all projects first."""
         ...
 
-    async def off(self, project: str) -> str:
-        """Why training of the project is switched off; empty while it is not."""
+    async def off(self, project: str) -> Switch | None:
+        """The switch by which training of the project is off, if it is."""
         ...
 
     async def marks(self, project: str) -> Marks | None:
@@ -123,10 +123,12 @@ class Book(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """Labels up to `consumed_us`, and turns of the schedule up to `schedule_us`, have led to a request or run."""
+    """Labels up to `consumed_us`, and turns of the schedule up to `schedule_us`, have led to a request or run; training
+    was last switched on at `resumed_us`. All of the project's clock."""
 
     consumed_us: int = 0
     schedule_us: int = 0
+    resumed_us: int = 0
 
 
 class Runs(Protocol):

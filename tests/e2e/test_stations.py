@@ -326,7 +326,7 @@ def _held_up_by_the_switch(platform: Cli) -> None:
     assert words in refused.stderr
     assert words in json.dumps(platform.services()["trainer"])
     platform.ok("training", "on", "stations", "--actor", "ana")
-    assert platform.json("training", "show") == []
+    assert platform.json("training", "show")["off"] == []
 
 
 def _answer(platform: Cli, entity: str) -> dict | None:

@@ -159,13 +159,12 @@ class KafkaSubscription:
             self._share.polls(self.assignment)
         with broker_errors("polling"):
             await self._gatherer.end(consumer)
-            led = self._led()
-            consumer.pause(*led)
-            if led and not self._found():
+            led, found = self._led(), self._found()
+            consumer.pause(*led, *found)  # the broker need not send it again
+            polled = await self._ask(consumer, found, led, max_records, max_wait_ms)
+            if led and not found and not polled:
                 await self._pages.offered(max_wait_ms / 1000)
-            found = self._found()
-            consumer.pause(*found)  # the broker need not send it again
-            polled = await self._ask(consumer, found | led, max_records, max_wait_ms)
+                found = self._found()
         if generation != self._assignments.generation:
             self._step_back(polled)
             return []
@@ -272,12 +271,20 @@ class KafkaSubscription:
         return self._share.finds((place.topic, place.partition), at_most=state.position)
 
     async def _ask(
-        self, consumer: AIOKafkaConsumer, others: set[TopicPartition], max_records: int, max_wait_ms: int
+        self,
+        consumer: AIOKafkaConsumer,
+        found: set[TopicPartition],
+        led: set[TopicPartition],
+        max_records: int,
+        max_wait_ms: int,
     ) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
-        """Records of the partitions that are not held, and that are read by others: if there are such, nobody waits."""
+        """Records of the partitions that are not held, and that nobody else reads: where somebody does, none waits."""
+        others = found | led
         wanted = list(self._awake() - others)
         if others:
-            max_wait_ms, max_records = 0, max(1, max_records // 2)  # the other half is for what the others read
+            max_wait_ms = 0
+        if found:
+            max_records = max(1, max_records // 2)  # the other half is for what was found
         if not wanted and (others or self._assignments.held):
             await asyncio.sleep(max_wait_ms / 1000)
             return {}

@@ -14,6 +14,7 @@ from millrace.bus.events import Batch, Record, TopicPartition
 MOST_BYTES = 64 * 1024 * 1024  # half of it is a few polls of the feature store: as far as its groups drift apart
 RECORD_BYTES = 2_048  # what a record takes in memory besides its payload: headers, key, and what is decoded of it
 KEEP_S = 2.0  # who has not come by then is stuck, or far away: it reads for itself
+LEADS_S = 0.5  # nobody waits for a group that has not moved for so long: its store may be slow, that of others is not
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +68,8 @@ class Pages:
             async with asyncio.timeout(timeout_s):
                 await self._offered.wait()
 
-    def is_about_to_be_read(self, by: Share, place: TopicPartition, offset: int, since_s: float) -> bool:
-        """Whether another group than `by` stands at `offset`, too, or is joining; not for longer than `keep_s`."""
-        if self._now_s() - since_s >= self._keep_s:
-            return False
+    def is_about_to_be_read(self, by: Share, place: TopicPartition, offset: int) -> bool:
+        """Whether another group than `by` will soon read on from `offset`."""
         return any(other.comes_by(place, offset) for other in self._shares if other is not by)
 
     def now_s(self) -> float:
@@ -146,7 +145,8 @@ class Share:
         self._pages = pages
         self._follows = follows
         self._topics: frozenset[str] = frozenset()
-        self._at: dict[TopicPartition, tuple[int, float]] = {}  # offset, and since when
+        self._at: dict[TopicPartition, int] = {}
+        self._moved_s = 0.0
         self._joins_by_s = 0.0
 
     def subscribes(self, topics: Iterable[str]) -> None:
@@ -170,31 +170,31 @@ class Share:
 
     def goes(self, place: TopicPartition, offset: int) -> None:
         """The group reads on from `offset`."""
-        self._at[place] = offset, self._pages.now_s()
+        self._at[place] = offset
+        self._moved_s = self._pages.now_s()
         self._pages.trim([place])
 
     def read(self, batch: Batch, end: int) -> None:
         """The group has read a batch for itself."""
         place = (batch.topic, batch.partition)
-        self._at[place] = batch.last_offset + 1, self._pages.now_s()
         self._pages.offer(self, batch, end)
-        self._pages.trim([place])
+        self.goes(place, batch.last_offset + 1)
 
     def finds(self, place: TopicPartition, at_most: int) -> bool:
         """Whether what comes next is here. `at_most`: where the group's own consumer stands; where that has gone back,
         because the log was made anew, nothing is found."""
-        at, _ = self._at.get(place, (-1, 0.0))
+        at = self._at.get(place, -1)
         return 0 <= at <= at_most and bool(self._pages.at(place, at))
 
     def is_led(self, place: TopicPartition) -> bool:
         """Whether another group is about to read what comes next, or has just joined and may be; never where this one
         does not follow."""
-        return self._follows and place in self._at and self._pages.is_about_to_be_read(self, place, *self._at[place])
+        return self._follows and place in self._at and self._pages.is_about_to_be_read(self, place, self._at[place])
 
     def take(self, place: TopicPartition, most_records: int) -> tuple[Batch, int]:
         """What comes next of a place where something was found, and the end of the partition as it was known when that
         was read. A large page comes as the very batch that the other group had, small ones come together."""
-        at, _ = self._at[place]
+        at = self._at[place]
         pages = self._pages.at(place, at)
         if not pages:
             raise LookupError(f"nothing is held of {place} at {at}")
@@ -216,13 +216,14 @@ class Share:
 
     def may_come(self, place: TopicPartition, first: int, last: int) -> bool:
         """Whether the group will get to `last` of a chain that begins at `first`."""
-        at, _ = self._at.get(place, (-1, 0.0))
-        return first <= at <= last or self._may_join(place)
+        return first <= self._at.get(place, -1) <= last or self._may_join(place)
 
     def comes_by(self, place: TopicPartition, offset: int) -> bool:
-        """Whether the group reads on from `offset`, as far as is known, and does not itself wait for others."""
-        at, _ = self._at.get(place, (-1, 0.0))
-        return not self._follows and (at == offset or self._may_join(place))
+        """Whether the group will soon read on from `offset`: it stands there and has moved lately, or is joining, and
+        does not itself wait for others."""
+        moves = self._pages.now_s() - self._moved_s < LEADS_S
+        stands = moves and self._at.get(place) == offset
+        return not self._follows and (stands or self._may_join(place))
 
     def _may_join(self, place: TopicPartition) -> bool:
         return self._pages.now_s() < self._joins_by_s and place[0] in self._topics

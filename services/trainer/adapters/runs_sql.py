@@ -19,11 +19,12 @@ from services.trainer.errors import Superseded
 from services.trainer.ports import Marks
 
 CONSUMER = "trainer"
-PAST_RUNS = 64  # more than a day's budget ever holds
+PAST_RUNS = 1_100  # more than a day's budget ever holds
 
 _RUN_COLUMNS = (
     "run_id, project, mode, state, reason, as_of_us, asked_us, cause_id, attempt, turn, queued_us, started_us, "
-    "finished_us, definition_version, definition_json, snapshot_digest, candidate, report_json, progress, curve"
+    "finished_us, definition_version, definition_json, snapshot_digest, candidate, report_json, progress, curve, "
+    "put_back"
 )
 _PUT_RUN = (
     f"INSERT INTO runs ({_RUN_COLUMNS}) VALUES ({', '.join(':' + c for c in _RUN_COLUMNS.split(', '))})"
@@ -210,35 +211,39 @@ class SqlBook:
 
     async def put_switch(self, switch: Switch) -> None:
         """Records a switch: a row for each that is off."""
-        await self._sql.execute("DELETE FROM switches WHERE project = :project", {"project": switch.project})
-        if switch.off:
-            values = asdict(switch)
-            await self._sql.execute(
-                "INSERT INTO switches (project, reason, actor, switched_us)"
-                " VALUES (:project, :reason, :actor, :switched_us)",
-                {name: values[name] for name in ("project", "reason", "actor", "switched_us")},
-            )
+        if not switch.off:
+            await self._sql.execute("DELETE FROM switches WHERE project = :project", {"project": switch.project})
+            return
+        values = asdict(switch)
+        await self._sql.execute(
+            "INSERT INTO switches (project, reason, actor, switched_us)"
+            " VALUES (:project, :reason, :actor, :switched_us)"
+            " ON CONFLICT (project) DO UPDATE SET reason = excluded.reason, actor = excluded.actor,"
+            " switched_us = excluded.switched_us",
+            {name: values[name] for name in ("project", "reason", "actor", "switched_us")},
+        )
 
     async def switches(self) -> list[Switch]:
         """Those that are off, that of all projects first."""
         rows = await self._sql.rows("SELECT * FROM switches ORDER BY project <> :all, project", {"all": ALL})
         return [Switch(row["project"], True, row["reason"], row["actor"], row["switched_us"]) for row in rows]
 
-    async def off(self, project: str) -> str:
-        """Why training of the project is switched off; empty while it is not."""
-        return next((one.words for one in await self.switches() if one.project in (ALL, project)), "")
+    async def off(self, project: str) -> Switch | None:
+        """The switch by which training of the project is off, if it is."""
+        return next((one for one in await self.switches() if one.project in (ALL, project)), None)
 
     async def marks(self, project: str) -> Marks | None:
         """How far the triggers have asked; None: the project was never looked at."""
         row = await self._sql.row("SELECT * FROM marks WHERE project = :project", {"project": project})
-        return Marks(row["consumed_us"], row["schedule_us"]) if row else None
+        return Marks(row["consumed_us"], row["schedule_us"], row["resumed_us"]) if row else None
 
     async def put_marks(self, project: str, marks: Marks) -> None:
         """Records how far the triggers have asked."""
         await self._sql.execute(
-            "INSERT INTO marks (project, consumed_us, schedule_us) VALUES (:project, :consumed_us, :schedule_us)"
+            "INSERT INTO marks (project, consumed_us, schedule_us, resumed_us)"
+            " VALUES (:project, :consumed_us, :schedule_us, :resumed_us)"
             " ON CONFLICT (project) DO UPDATE SET consumed_us = excluded.consumed_us,"
-            " schedule_us = excluded.schedule_us",
+            " schedule_us = excluded.schedule_us, resumed_us = excluded.resumed_us",
             asdict(marks) | {"project": project},
         )
 

@@ -44,7 +44,8 @@ class CandidateModel:
 @dataclass(frozen=True, slots=True)
 class Run:
     """One run. `attempt` counts how often it was taken up: who holds an older number has lost it. `turn` counts its
-    gates: 0 for the training, then one for each time it was gated again. `as_of_us` (what data the run may know) and
+    gates: 0 for the training, then one for each time it was gated again. `put_back` counts the attempts that were ended
+    because training was switched off. `as_of_us` (what data the run may know) and
     `asked_us` (when it was last decided on) are of the project's clock, the other times of the wall."""
 
     run_id: str
@@ -67,3 +68,4 @@ class Run:
     report_json: str = ""
     progress: float = 0.0
     curve: tuple[tuple[int, float, float], ...] = ()
+    put_back: int = 0

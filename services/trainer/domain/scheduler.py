@@ -71,7 +71,7 @@ class LabelBucket:
 @dataclass(frozen=True, slots=True)
 class Situation:
     """Everything a decision looks at. `runs`: at least the newest, the unfinished, those of the last day. `off`: why
-    training is switched off; empty while it is not."""
+    training is switched off; empty while it is not. `resumed_us`: when it was last switched on; no run is of before."""
 
     now_us: int
     replayed: bool
@@ -79,6 +79,7 @@ class Situation:
     runs: tuple[PastRun, ...]
     labels_since_run: int
     off: str = ""
+    resumed_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,7 @@ def _fresh_run(policy: Training, situation: Situation, asked: tuple[Request, ...
         due_us = min(due_us + policy.debounce_us, min(r.asked_us for r in asked) + MAX_DEBOUNCES * policy.debounce_us)
         if last_run is not None:
             due_us = max(due_us, last_run + policy.cooldown_us)
+    due_us = max(due_us, situation.resumed_us)
     if situation.now_us < due_us:
         return (Wait("debounce or cooldown", due_us),)
     as_of_us = max(due_us, _last(asked))

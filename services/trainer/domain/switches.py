@@ -22,3 +22,8 @@ class Switch:
         """What it says to who is held up by it."""
         what = "all training" if self.project == ALL else f"training of {self.project}"
         return f"{what} is switched off by {self.actor or 'somebody'}: {self.reason}"
+
+    @property
+    def undo(self) -> str:
+        """The command that switches it on again."""
+        return f"millrace training on {'--all' if self.project == ALL else self.project}"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from millrace.definitions.canonical import from_canonical_json, to_canonical_json
 from millrace.definitions.model import FieldType, Project
-from millrace.runtime.errors import RoomError
+from millrace.runtime.errors import RoomError, Unavailable
 from millrace.stores.files import write_whole
 
 from services.trainer.domain.examples import ColumnSpec
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 MAX_ATTEMPTS = 5  # a run that took the process down so often is given up
 MAX_GATES = 3  # the champion may change while a run is gated; after so many times the registry will ask again
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
+LOOK_AGAIN_S = 5.0  # at the switch, should its change not have been heard
 BULKY = ("rows.arrow", "champion.onnx", "checkpoints")  # dropped when a run is finished: all can be had again
 
 
@@ -66,50 +67,65 @@ class Executor:
                 await self._finish(await self._current(run), State.FAILED, str(error))
 
     async def _unless_switched_off(self, run: Run) -> None:
-        """The run; when training is switched off meanwhile it is put back, to go on from its last checkpoint."""
+        """The run; cut off when training is switched off meanwhile: it is put back when the next one is looked for."""
         working = asyncio.ensure_future(self._patiently(run))
         try:
             while not working.done():
                 changed = asyncio.ensure_future(self._changed.wait())
-                await asyncio.wait((working, changed), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((working, changed), timeout=LOOK_AGAIN_S, return_when=asyncio.FIRST_COMPLETED)
                 changed.cancel()
                 self._changed.clear()
-                async with self._desk.runs.read() as book:
-                    off = await book.off(run.project)
-                if off and not working.done():
-                    working.cancel()
-                    await asyncio.wait((working,))
-                    await self._put_back(run, off)
+                if not working.done() and await self._is_off(run.project):
                     return
         finally:
             working.cancel()
             await asyncio.wait((working,))
         await working
 
-    async def _put_back(self, run: Run, why: str) -> None:
-        """A run that was cut off is queued again, unless it had come to its end."""
-        current = await self._current(run)
-        if current.state.is_unfinished:
-            async with self._desk.runs.transaction() as book:
-                await record_run(self._desk, book, replace(current, state=State.QUEUED, reason=why))
+    async def _is_off(self, project: str) -> bool:
+        try:
+            async with self._desk.runs.read() as book:
+                return await book.off(project) is not None
+        except Unavailable as error:  # no reason to end a run: it is looked at again
+            log.warning("cannot see whether training is switched off: %s", error)
+            return False
 
     async def _take_up(self) -> Run | None:
-        """The oldest run that is owed work, now RUNNING under a new attempt."""
+        """The oldest run that is owed work, now RUNNING under a new attempt. What a switch cut off is put back."""
         async with self._desk.runs.read() as book:
-            waiting = [run for run in await book.unfinished() if not await book.off(run.project)]
-        for run in waiting:
-            if run.project not in self._desk.definitions.projects:
-                continue  # its definition has not been read yet
-            async with self._desk.runs.transaction() as book:
-                started_us = self._desk.wall_us()
-                taken = replace(run, state=State.RUNNING, attempt=run.attempt + 1, started_us=started_us, progress=0.0)
-                await record_run(self._desk, book, taken)
-            return taken
+            found = [(run, await book.off(run.project)) for run in await book.unfinished()]
+        for run, off in found:
+            if off is not None:
+                await self._put_back(run, off.words)
+            elif run.project in self._desk.definitions.projects:  # else: its definition has not been read yet
+                return await self._begin(run)
         return None
+
+    async def _begin(self, run: Run) -> Run:
+        async with self._desk.runs.transaction() as book:
+            cause = [request for request in await book.requests_of(run.run_id) if request.request_id == run.cause_id]
+            taken = replace(
+                run,
+                state=State.RUNNING,
+                reason=cause[0].reason if cause else run.reason,
+                attempt=run.attempt + 1,
+                started_us=self._desk.wall_us(),
+                progress=0.0,
+            )
+            await record_run(self._desk, book, taken)
+        return taken
+
+    async def _put_back(self, run: Run, why: str) -> None:
+        """A run that was under way is queued again, unless it has come to its end meanwhile."""
+        async with self._desk.runs.transaction() as book:
+            current = await book.run(run.run_id)
+            if current is not None and current.state is State.RUNNING:
+                again = replace(current, state=State.QUEUED, reason=why, progress=0.0, put_back=current.put_back + 1)
+                await record_run(self._desk, book, again)
 
     async def _patiently(self, run: Run) -> None:
         """The run, again and again while a neighbour is away."""
-        if run.attempt > MAX_ATTEMPTS:
+        if run.attempt - run.put_back > MAX_ATTEMPTS:
             raise JobFailed(f"given up: {MAX_ATTEMPTS} attempts ended without a result")
         deadline = asyncio.get_running_loop().time() + self._shop.patience_s
         pause_s = FIRST_PAUSE_S

@@ -14,10 +14,22 @@ from services.trainer.domain.runs import Run
 from services.trainer.domain.scheduler import Request, Trigger
 from services.trainer.domain.switches import ALL, Switch
 from services.trainer.errors import BadRequest, SwitchedOff, UnknownProject, UnknownRun
-from services.trainer.handlers import Desk, ask, candidate_message, consider, project_now, switch, switch_message
+from services.trainer.handlers import (
+    MOST_TOLD,
+    Desk,
+    ask,
+    candidate_message,
+    consider,
+    project_now,
+    switch,
+    switch_message,
+    to_tell,
+    waiting,
+)
 from services.trainer.ports import Book
 
 DEFAULT_LIMIT, MAX_LIMIT = 50, 500
+MOST_LISTED = 100  # requests of each run where runs are listed
 
 
 class TrainerDoor(service_pb2_grpc.TrainerServicer):
@@ -34,7 +46,7 @@ class TrainerDoor(service_pb2_grpc.TrainerServicer):
         trigger = _trigger(request)
         async with self._desk.runs.transaction() as book:
             if off := await book.off(request.project):
-                raise SwitchedOff(f"{off}; `millrace training on` switches it on again")
+                raise SwitchedOff(f"{off.words}; `{off.undo}` switches it on again")
             asked_us = request.asked_us or await project_now(self._desk, book, request.project)
             asked = Request(
                 request_id=new_id(),
@@ -55,8 +67,10 @@ class TrainerDoor(service_pb2_grpc.TrainerServicer):
     ) -> TrainingSwitch:
         """Switches training of a project, or all training, off or on; UnknownProject, BadRequest."""
         require("operator")
-        if request.project != ALL and request.project not in self._desk.definitions.projects:
+        if request.off and request.project != ALL and request.project not in self._desk.definitions.projects:
             raise UnknownProject(f"no project {request.project or '(none named)'} has been applied")
+        if not request.project:
+            raise BadRequest("name a project, or * for all")
         if request.off and not request.reason.strip():
             raise BadRequest("who switches training off has to say why: give a reason")
         change = Switch(request.project, request.off, request.reason, actor_of(request.actor), self._desk.wall_us())
@@ -71,6 +85,28 @@ class TrainerDoor(service_pb2_grpc.TrainerServicer):
         """What is switched off."""
         async with self._desk.runs.read() as book:
             return service_pb2.ListSwitchesReply(switches=[switch_message(one) for one in await book.switches()])
+
+    async def ListWaiting(
+        self, request: service_pb2.ListWaitingRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> service_pb2.ListWaitingReply:
+        """Requests that no run has taken yet, and what they wait for; an empty project means all."""
+        reply = service_pb2.ListWaitingReply()
+        async with self._desk.runs.read() as book:
+            for project in sorted(self._desk.definitions.projects):
+                if request.project in ("", project):
+                    found = await waiting(self._desk, book, project)
+                    reply.total += len(found)
+                    for asked, why in found[-DEFAULT_LIMIT:]:
+                        reply.waiting.add(
+                            request_id=asked.request_id,
+                            project=project,
+                            trigger=asked.trigger.value,
+                            asked_us=asked.asked_us,
+                            reason=asked.reason,
+                            actor=asked.actor,
+                            waits_for=why,
+                        )
+        return reply
 
     async def ListRuns(
         self, request: service_pb2.ListRunsRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -102,7 +138,8 @@ def _trigger(request: TrainingRequest) -> Trigger:
 
 
 async def _message(book: Book, run: Run, *, whole: bool) -> service_pb2.Run:
-    requests = await book.requests_of(run.run_id)
+    asked = await book.requests_of(run.run_id)
+    requests = to_tell(asked, MOST_TOLD if whole else MOST_LISTED)
     message = service_pb2.Run(
         run_id=run.run_id,
         project=run.project,
@@ -114,6 +151,7 @@ async def _message(book: Book, run: Run, *, whole: bool) -> service_pb2.Run:
         request_ids=[request.request_id for request in requests],
         triggers=[request.trigger.value for request in requests],
         progress=run.progress,
+        requests=len(asked),
         forgotten=await book.forgotten(run.snapshot_digest),
     )
     if run.candidate is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from millrace.bus.events import Batch, Record
-from millrace.bus.sharing import RECORD_BYTES, Pages, Share
+from millrace.bus.sharing import LEADS_S, RECORD_BYTES, Pages, Share
 
 PLACE = ("data.p.readings", 0)
 TOPIC = PLACE[0]
@@ -152,8 +152,10 @@ def test_who_follows_lets_the_others_read_first_but_not_for_long(pages: Pages, c
     assert not follows.is_led(PLACE)  # it finds what was read
     follows.take(PLACE, 10)
     assert follows.is_led(PLACE)
-    clock.now_s = 2.0
+    clock.now_s = LEADS_S
     assert not follows.is_led(PLACE), "the other stands still"
+    leads.goes(("another", 0), 7)
+    assert follows.is_led(PLACE), "it was busy elsewhere"
     follows.read(batch(10, 10), end=30)
     assert not follows.is_led(PLACE), "the other is behind"
     leads.leave()

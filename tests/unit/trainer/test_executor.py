@@ -7,13 +7,15 @@ from dataclasses import replace
 
 import pytest
 from millrace.runtime.definitions import Definition
+from millrace.stores.errors import StoreUnavailable
 from millrace.wire.trainer.v1.events_pb2 import RunEvent, TrainingRequest
 
+from services.trainer.adapters.runs_sql import SqlBook
 from services.trainer.domain.job import ChampionSpec
 from services.trainer.domain.runs import State
 from services.trainer.domain.scheduler import Request, Trigger
 from services.trainer.domain.switches import Switch
-from services.trainer.entrypoints.executor import Executor, Workshop
+from services.trainer.entrypoints.executor import MAX_ATTEMPTS, Executor, Workshop
 from services.trainer.handlers import ask, consider, switch
 from tests.support.poll import until
 from tests.unit.trainer.world import START_US, FakeFeatures, FakeJobs, FakeRegistry, World, digest, project
@@ -211,6 +213,8 @@ async def test_a_run_under_way_is_stopped_by_the_switch_and_goes_on_with_its_sna
         await switched(world, off=False)
         [end] = await shop.ends()
     assert end.state == STATE.PASSED
+    told = [(e.state, e.reason) for e in await world.run_events()]
+    assert told[3:5] == [(STATE.RUNNING, told[0][1]), (STATE.PASSED, "because")]
     assert len(shop.features.asked) == 1
     assert {spec.snapshot_digest for spec in shop.jobs.specs} == {end.candidate.snapshot_digest}
 
@@ -233,6 +237,51 @@ async def test_a_queued_run_does_not_start_while_it_is_switched_off_and_others_d
         both = await shop.ends(2)
     assert {e.project for e in both} == {"pumps", "valves"}
     await world.stop()
+
+
+async def test_a_run_that_was_left_running_when_the_room_died_is_put_back_while_it_is_off(world, tmp_path):
+    async with Shop(world, tmp_path, hold=asyncio.Event()) as shop:
+        await ask_by_hand(world)
+        await until(lambda: shop.jobs.specs, 5.0)
+    await switched(world, off=True)
+    async with Shop(world, tmp_path) as shop:
+        await until(lambda: stands(world, STATE.QUEUED, 1), 5.0)
+        await switched(world, off=False)
+        [end] = await shop.ends()
+    assert end.state == STATE.PASSED
+
+
+async def test_a_switch_that_is_used_again_and_again_does_not_give_a_run_up(world, tmp_path):
+    hold = asyncio.Event()
+    async with Shop(world, tmp_path, hold=hold) as shop:
+        await ask_by_hand(world)
+        for turn in range(1, MAX_ATTEMPTS + 2):
+            await until(lambda turn=turn: len(shop.jobs.specs) == turn, 5.0)
+            await switched(world, off=True)
+            await until(lambda turn=turn: stands(world, STATE.QUEUED, turn), 5.0)
+            await switched(world, off=False)
+        hold.set()
+        [end] = await shop.ends()
+    assert end.state == STATE.PASSED
+
+
+async def test_a_database_that_does_not_answer_for_a_moment_ends_no_run(world, tmp_path, monkeypatch):
+    hold, asked = asyncio.Event(), []
+
+    async def away(book, project):
+        asked.append(project)
+        raise StoreUnavailable("a blip")
+
+    async with Shop(world, tmp_path, hold=hold) as shop:
+        await ask_by_hand(world)
+        await until(lambda: shop.jobs.specs, 5.0)
+        with monkeypatch.context() as patch:
+            patch.setattr(SqlBook, "off", away)
+            world.changed.set()
+            await until(lambda: asked, 5.0)
+        hold.set()
+        [end] = await shop.ends()
+    assert end.state == STATE.PASSED
 
 
 async def switched(world, *, off):

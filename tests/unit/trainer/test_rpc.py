@@ -6,8 +6,9 @@ from millrace.runtime.doors import grpc_errors
 from millrace.wire.trainer.v1 import service_pb2, service_pb2_grpc
 from millrace.wire.trainer.v1.events_pb2 import RunEvent, TrainingRequest, TrainingSwitch
 
+from services.trainer.domain.scheduler import Request, Trigger
 from services.trainer.entrypoints.rpc import TrainerDoor
-from services.trainer.handlers import look_again
+from services.trainer.handlers import MOST_TOLD, look_again
 from tests.unit.trainer.world import START_US
 
 
@@ -59,17 +60,23 @@ async def test_unfinished_runs_can_be_asked_for_alone(trainer):
 async def test_what_is_switched_off_refuses_a_person_holds_what_asks_and_goes_on_when_it_is_on_again(world, trainer):
     off = await trainer.SwitchTraining(TrainingSwitch(project="pumps", off=True, reason="costs", actor="ana"))
     assert (off.off, off.actor) == (True, "ana")
-    with pytest.raises(grpc.aio.AioRpcError, match="training of pumps is switched off by ana: costs") as refused:
+    words = "training of pumps is switched off by ana: costs; `millrace training on pumps` switches it on again"
+    with pytest.raises(grpc.aio.AioRpcError, match=words) as refused:
         await trainer.RequestRun(TrainingRequest(project="pumps"))
     assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     for number in range(3):
         await world.ask(TrainingRequest.DRIFT, START_US - 10 * 3_600_000_000 + number, f"drift-{number}")
     await look_again(world.desk)
     assert not (await trainer.ListRuns(service_pb2.ListRunsRequest())).runs
+    held = await trainer.ListWaiting(service_pb2.ListWaitingRequest())
+    assert [w.request_id for w in held.waiting] == ["drift-0", "drift-1", "drift-2"]
+    assert {w.waits_for for w in held.waiting} == {"training of pumps is switched off by ana: costs"}
     assert world.runs.off == "training of pumps is switched off by ana: costs"
     await trainer.SwitchTraining(TrainingSwitch(project="pumps", off=False, actor="bo"))
     [run] = (await trainer.ListRuns(service_pb2.ListRunsRequest())).runs
     assert list(run.request_ids) == ["drift-0", "drift-1", "drift-2"]
+    assert run.asked_us == START_US, "as of now, not of when it was asked for"
+    assert not (await trainer.ListWaiting(service_pb2.ListWaitingRequest(project="pumps"))).total
     assert world.runs.off == ""
     told = [(e.actor, TrainingSwitch.FromString(e.data)) for e in await world.published("training.switches")]
     assert [(actor, s.project, s.off, s.reason) for actor, s in told] == [
@@ -100,3 +107,24 @@ async def test_a_switch_that_says_too_little_changes_nothing(trainer, change, co
         await trainer.SwitchTraining(change)
     assert refused.value.code() is code
     assert not (await trainer.ListSwitches(service_pb2.ListSwitchesRequest())).switches
+
+
+async def test_of_a_storm_a_run_names_people_and_the_newest_and_counts_all(world, trainer):
+    await trainer.SwitchTraining(TrainingSwitch(project="pumps", off=True, reason="a storm is coming"))
+    async with world.runs.transaction() as book:
+        for number in range(MOST_TOLD + 50):
+            await book.add_request(Request(f"drift-{number:04}", "pumps", Trigger.DRIFT, START_US - 10**9 + number))
+        await book.add_request(Request("by-hand", "pumps", Trigger.MANUAL, START_US - 10**10))
+    await trainer.SwitchTraining(TrainingSwitch(project="pumps", off=False))
+    [event] = await world.run_events()
+    assert (event.requests, len(event.request_ids)) == (MOST_TOLD + 51, MOST_TOLD)
+    assert {event.request_ids[0], event.request_ids[-1]} == {"by-hand", f"drift-{MOST_TOLD + 49:04}"}
+    [listed] = (await trainer.ListRuns(service_pb2.ListRunsRequest())).runs
+    assert (listed.requests, len(listed.request_ids), listed.request_ids[0]) == (MOST_TOLD + 51, 100, "by-hand")
+
+
+async def test_a_project_that_is_gone_can_be_switched_on_again(world, trainer):
+    await trainer.SwitchTraining(TrainingSwitch(project="pumps", off=True, reason="costs"))
+    world.definitions.projects = {}
+    await trainer.SwitchTraining(TrainingSwitch(project="pumps", off=False))
+    assert world.runs.off == ""

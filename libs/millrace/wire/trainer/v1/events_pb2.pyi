@@ -54,7 +54,7 @@ class TrainingSwitch(_message.Message):
     def __init__(self, project: _Optional[str] = ..., off: _Optional[bool] = ..., reason: _Optional[str] = ..., actor: _Optional[str] = ..., switched_us: _Optional[int] = ...) -> None: ...
 
 class RunEvent(_message.Message):
-    __slots__ = ("project", "run_id", "state", "reason", "request_ids", "clock_us", "candidate")
+    __slots__ = ("project", "run_id", "state", "reason", "request_ids", "clock_us", "candidate", "requests")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[RunEvent.State]
@@ -78,6 +78,7 @@ class RunEvent(_message.Message):
     REQUEST_IDS_FIELD_NUMBER: _ClassVar[int]
     CLOCK_US_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
     project: str
     run_id: str
     state: RunEvent.State
@@ -85,7 +86,8 @@ class RunEvent(_message.Message):
     request_ids: _containers.RepeatedScalarFieldContainer[str]
     clock_us: int
     candidate: Candidate
-    def __init__(self, project: _Optional[str] = ..., run_id: _Optional[str] = ..., state: _Optional[_Union[RunEvent.State, str]] = ..., reason: _Optional[str] = ..., request_ids: _Optional[_Iterable[str]] = ..., clock_us: _Optional[int] = ..., candidate: _Optional[_Union[Candidate, _Mapping]] = ...) -> None: ...
+    requests: int
+    def __init__(self, project: _Optional[str] = ..., run_id: _Optional[str] = ..., state: _Optional[_Union[RunEvent.State, str]] = ..., reason: _Optional[str] = ..., request_ids: _Optional[_Iterable[str]] = ..., clock_us: _Optional[int] = ..., candidate: _Optional[_Union[Candidate, _Mapping]] = ..., requests: _Optional[int] = ...) -> None: ...
 
 class Candidate(_message.Message):
     __slots__ = ("model_digest", "gate_report_digest", "snapshot_digest", "definition_version", "champion_version", "code_version", "seed", "metrics", "template", "bundle_digest")

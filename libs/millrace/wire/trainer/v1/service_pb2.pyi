@@ -17,6 +17,38 @@ class ListSwitchesReply(_message.Message):
     switches: _containers.RepeatedCompositeFieldContainer[_events_pb2.TrainingSwitch]
     def __init__(self, switches: _Optional[_Iterable[_Union[_events_pb2.TrainingSwitch, _Mapping]]] = ...) -> None: ...
 
+class ListWaitingRequest(_message.Message):
+    __slots__ = ("project",)
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    project: str
+    def __init__(self, project: _Optional[str] = ...) -> None: ...
+
+class ListWaitingReply(_message.Message):
+    __slots__ = ("waiting", "total")
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    waiting: _containers.RepeatedCompositeFieldContainer[WaitingRequest]
+    total: int
+    def __init__(self, waiting: _Optional[_Iterable[_Union[WaitingRequest, _Mapping]]] = ..., total: _Optional[int] = ...) -> None: ...
+
+class WaitingRequest(_message.Message):
+    __slots__ = ("request_id", "project", "trigger", "asked_us", "reason", "actor", "waits_for")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    TRIGGER_FIELD_NUMBER: _ClassVar[int]
+    ASKED_US_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    WAITS_FOR_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    project: str
+    trigger: str
+    asked_us: int
+    reason: str
+    actor: str
+    waits_for: str
+    def __init__(self, request_id: _Optional[str] = ..., project: _Optional[str] = ..., trigger: _Optional[str] = ..., asked_us: _Optional[int] = ..., reason: _Optional[str] = ..., actor: _Optional[str] = ..., waits_for: _Optional[str] = ...) -> None: ...
+
 class RequestRunReply(_message.Message):
     __slots__ = ("request_id",)
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -46,7 +78,7 @@ class GetRunRequest(_message.Message):
     def __init__(self, run_id: _Optional[str] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("run_id", "project", "state", "reason", "asked_us", "started_us", "finished_us", "candidate", "request_ids", "triggers", "progress", "gate_report_json", "curve", "forgotten")
+    __slots__ = ("run_id", "project", "state", "reason", "asked_us", "started_us", "finished_us", "candidate", "request_ids", "triggers", "progress", "gate_report_json", "curve", "requests", "forgotten")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -60,6 +92,7 @@ class Run(_message.Message):
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     GATE_REPORT_JSON_FIELD_NUMBER: _ClassVar[int]
     CURVE_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
     FORGOTTEN_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     project: str
@@ -74,8 +107,9 @@ class Run(_message.Message):
     progress: float
     gate_report_json: str
     curve: _containers.RepeatedCompositeFieldContainer[EpochMetric]
+    requests: int
     forgotten: str
-    def __init__(self, run_id: _Optional[str] = ..., project: _Optional[str] = ..., state: _Optional[_Union[_events_pb2.RunEvent.State, str]] = ..., reason: _Optional[str] = ..., asked_us: _Optional[int] = ..., started_us: _Optional[int] = ..., finished_us: _Optional[int] = ..., candidate: _Optional[_Union[_events_pb2.Candidate, _Mapping]] = ..., request_ids: _Optional[_Iterable[str]] = ..., triggers: _Optional[_Iterable[str]] = ..., progress: _Optional[float] = ..., gate_report_json: _Optional[str] = ..., curve: _Optional[_Iterable[_Union[EpochMetric, _Mapping]]] = ..., forgotten: _Optional[str] = ...) -> None: ...
+    def __init__(self, run_id: _Optional[str] = ..., project: _Optional[str] = ..., state: _Optional[_Union[_events_pb2.RunEvent.State, str]] = ..., reason: _Optional[str] = ..., asked_us: _Optional[int] = ..., started_us: _Optional[int] = ..., finished_us: _Optional[int] = ..., candidate: _Optional[_Union[_events_pb2.Candidate, _Mapping]] = ..., request_ids: _Optional[_Iterable[str]] = ..., triggers: _Optional[_Iterable[str]] = ..., progress: _Optional[float] = ..., gate_report_json: _Optional[str] = ..., curve: _Optional[_Iterable[_Union[EpochMetric, _Mapping]]] = ..., requests: _Optional[int] = ..., forgotten: _Optional[str] = ...) -> None: ...
 
 class EpochMetric(_message.Message):
     __slots__ = ("epoch", "train_loss", "validation_loss")

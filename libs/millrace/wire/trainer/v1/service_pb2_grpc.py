@@ -60,6 +60,11 @@ class TrainerStub:
                 request_serializer=millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.ListSwitchesRequest.SerializeToString,
                 response_deserializer=millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.ListSwitchesReply.FromString,
                 _registered_method=True)
+        self.ListWaiting = channel.unary_unary(
+                '/millrace.wire.trainer.v1.Trainer/ListWaiting',
+                request_serializer=millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.ListWaitingRequest.SerializeToString,
+                response_deserializer=millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.ListWaitingReply.FromString,
+                _registered_method=True)
 
 
 class TrainerServicer:
@@ -95,6 +100,12 @@ class TrainerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListWaiting(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TrainerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -122,6 +133,11 @@ def add_TrainerServicer_to_server(servicer, server):
                     servicer.ListSwitches,
                     request_deserializer=millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.ListSwitchesRequest.FromString,
                     response_serializer=millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.ListSwitchesReply.SerializeToString,
+            ),
+            'ListWaiting': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWaiting,
+                    request_deserializer=millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.ListWaitingRequest.FromString,
+                    response_serializer=millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.ListWaitingReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -259,6 +275,33 @@ class Trainer:
             '/millrace.wire.trainer.v1.Trainer/ListSwitches',
             millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.ListSwitchesRequest.SerializeToString,
             millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.ListSwitchesReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWaiting(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.wire.trainer.v1.Trainer/ListWaiting',
+            millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.ListWaitingRequest.SerializeToString,
+            millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.ListWaitingReply.FromString,
             options,
             channel_credentials,
             insecure,
