@@ -93,6 +93,16 @@ def test_while_training_is_switched_off_nothing_starts_and_what_was_asked_waits(
     assert decide(POLICY, replace(situation(101 * DAY_US), off="switched off")) == ()
 
 
+def test_what_waited_for_the_switch_is_as_of_when_it_was_switched_on_also_in_a_replay():
+    asked = [request(Trigger.DRIFT, (100 + day) * DAY_US) for day in range(5)]
+    there = replace(situation(106 * DAY_US, *asked), resumed_us=105 * DAY_US + 7)
+    assert decide(POLICY, there) == (Start(tuple(asked), 105 * DAY_US + 7),)
+    later = request(Trigger.DRIFT, 106 * DAY_US)
+    assert decide(POLICY, replace(situation(107 * DAY_US, later), resumed_us=105 * DAY_US + 7)) == (
+        Start((later,), 106 * DAY_US + HOUR_US),
+    )
+
+
 def test_nothing_starts_beside_an_unfinished_run():
     busy = PastRun("old", 99 * DAY_US, unfinished=True, has_model=True)
     by_hand, stale = request(Trigger.MANUAL, 100 * DAY_US), request(Trigger.STALE_GATE, 100 * DAY_US, "s", "old")
