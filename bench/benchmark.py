@@ -61,6 +61,7 @@ class Target:
 
     `parts`: what a plain server of the same parts showed in the same runs, doing nothing of what ours is there for.
     Where none of its runs reaches the bar either, it is the machine and the parts that are too slow for it.
+    `pace`: how fast this machine is in times the one on which the bar was set, as a peer's rates tell; 0: not known.
     """
 
     what: str

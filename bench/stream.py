@@ -107,7 +107,7 @@ class Taken:
         return {peer.name: median(runs) / peer.there for peer, runs in rates if runs}
 
     def pace(self) -> float:
-        """Of the peer that lost least; 0 unless all took part: without that one we would seem faster than we are."""
+        """Of the peer that lost least, by uniform keys; 0 unless all took part: without it we would seem too fast."""
         paces = self.paces()
         return max(paces.values()) if len(paces) == len(PEERS) else 0.0
 

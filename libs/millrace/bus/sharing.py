@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from millrace.bus.events import Batch, Record, TopicPartition
 
-MOST_BYTES = 64 * 1024 * 1024  # half of it is a few polls of the feature store: as far as its groups drift apart
+MOST_BYTES = 64 * 1024 * 1024  # some seven polls of the feature store: further apart its groups read for themselves
 RECORD_BYTES = 2_048  # what a record takes in memory besides its payload: headers, key, and what is decoded of it
 KEEP_S = 2.0  # who has not come by then is stuck, or far away: it reads for itself
 LEADS_S = 0.5  # nobody waits for a group that has not moved for so long: its store may be slow, that of others is not

@@ -33,7 +33,7 @@ class Slow(Sink):
         await super().handle(batch, effects)
 
 
-def workers(fabric: Fabric, bus: Bus, sinks: Mapping[str, Sink], topic: str, max_records: int = 500) -> list[Worker]:
+def workers(fabric: Fabric, bus: Bus, sinks: Mapping[str, Sink], topic: str) -> list[Worker]:
     """`online`, which nobody holds up, and `history`, which gathers."""
     return [
         Worker(
@@ -42,7 +42,7 @@ def workers(fabric: Fabric, bus: Bus, sinks: Mapping[str, Sink], topic: str, max
             group=fabric.name(name),
             handle=sink.handle,
             topics=[topic],
-            max_records=max_records,
+            max_records=500,
             gather_ms=20 if name == "history" else 0,
         )
         for name, sink in sinks.items()
