@@ -68,9 +68,9 @@ class OnlineStore(Protocol):
     """Packed rows with the position that they reflect. All failures of the server are StoreUnavailable."""
 
     async def read(
-        self, places: Sequence[Place], wanted: Sequence[tuple[Place, str]]
-    ) -> tuple[list[Position | None], list[bytes | None]]:
-        """Positions of `places` and the rows of (place, entity) pairs, as of one instant."""
+        self, places: Sequence[Place], wanted: Sequence[tuple[Place, Sequence[str]]] = ()
+    ) -> tuple[list[Position | None], list[list[bytes | None]]]:
+        """Positions of `places`, and for each of `wanted` the rows of its entities; all as of one instant."""
         ...
 
     async def swap(self, writes: Sequence[Write], gone: Sequence[str] = ()) -> bool:

@@ -19,7 +19,8 @@ def columns(features: Sequence[Sequence[Cell]]) -> service_pb2.FeatureColumns:
         is_text = any(isinstance(value, str) for value in values)
         made.is_text += bytes([is_text])
         made.status += bytes(statuses)
-        made.age_us += np.array(ages_us, dtype="<i8").tobytes()
+        made.age_of.append(len(made.age_of))  # each has ages of its own
+        made.ages_us += np.array(ages_us, dtype="<i8").tobytes()
         if is_text:
             made.texts.extend("" if value is None else str(value) for value in values)
         else:

@@ -9,7 +9,7 @@ import numpy as np
 
 from millrace.wire.feature_store.v1 import service_pb2
 
-_PRESENT = service_pb2.PRESENT
+_PRESENT, _MISSING = service_pb2.PRESENT, service_pb2.MISSING
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +28,17 @@ def read_columns(columns: service_pb2.FeatureColumns, entities: int) -> list[Fea
     shape = (features, entities)
     try:
         statuses = np.frombuffer(columns.status, dtype="u1").reshape(shape).tolist()
-        ages_us = np.frombuffer(columns.age_us, dtype="<i8").reshape(shape).tolist()
+        looked_up = max(columns.age_of, default=-1) + 1
+        ages_us = np.frombuffer(columns.ages_us, dtype="<i8").reshape(looked_up, entities).tolist()
         numbers = np.frombuffer(columns.numbers, dtype="<f8").reshape(columns.is_text.count(0), entities).tolist()
         texts = np.array(columns.texts, dtype=object).reshape(features - len(numbers), entities).tolist()
     except ValueError as error:
         raise ValueError(f"a reply of {features} features does not have {entities} cells in each: {error}") from error
     cells = []
-    for place, is_text in enumerate(columns.is_text):
-        values, own = (texts if is_text else numbers).pop(0), statuses[place]
+    for is_text, own, age_of in zip(columns.is_text, statuses, columns.age_of, strict=True):
+        values, ages = (texts if is_text else numbers).pop(0), ages_us[age_of]
         if own.count(_PRESENT) < entities:  # hardly ever: nothing is looked at one by one without need
             values = [value if status == _PRESENT else None for value, status in zip(values, own, strict=True)]
-        cells.append(FeatureCells(values, own, ages_us[place]))
+            ages = [-1 if status == _MISSING else age for age, status in zip(ages, own, strict=True)]
+        cells.append(FeatureCells(values, own, ages))
     return cells

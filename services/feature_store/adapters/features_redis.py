@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import struct
 from collections.abc import Awaitable, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, TypeVar
 
 import redis.asyncio
@@ -95,17 +96,17 @@ class RedisFeatures:
         self._expire = client.register_script(_EXPIRE)
 
     async def read(
-        self, places: Sequence[Place], wanted: Sequence[tuple[Place, str]]
-    ) -> tuple[list[Position | None], list[bytes | None]]:
+        self, places: Sequence[Place], wanted: Sequence[tuple[Place, Sequence[str]]] = ()
+    ) -> tuple[list[Position | None], list[list[bytes | None]]]:
         """One MGET: all of it as of one instant."""
         keys = [self._prefix(place) + "at" for place in places]
-        rows = {place: self._prefix(place) + "of:" for place in {place for place, _ in wanted}}
-        keys += [rows[place] + entity for place, entity in wanted]
-        if not keys:
-            return [], []
-        found: list[bytes | None] = await _answered(self._client.mget(keys))
+        for place, entities in wanted:
+            prefix = self._prefix(place) + "of:"
+            keys += [prefix + entity for entity in entities]
+        found: list[bytes | None] = await _answered(self._client.mget(keys)) if keys else []
         positions = [None if raw is None else Position(*_POSITION.unpack(raw)) for raw in found[: len(places)]]
-        return positions, found[len(places) :]
+        ends = accumulate([len(entities) for _, entities in wanted], initial=len(places))
+        return positions, [found[begin:end] for begin, end in pairwise(ends)]
 
     async def swap(self, writes: Sequence[Write], gone: Sequence[str] = ()) -> bool:
         """One script call."""

@@ -20,7 +20,7 @@ from services.feature_store.domain.views import CompiledView
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A view for n entities as of `at_us` (int64[n]).
+    """A view for n entities as of `at_us` (int64[n], or int64[1] for all of them).
 
     `values` is [columns, n], float64 with NaN or objects with None for null; `newest_us` is the event time of the
     newest known event (NEVER_US: none).
@@ -33,9 +33,10 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A view's columns with what is to be said of them: `values`, `status` and `age_us` are [columns, n].
+    """A view's columns with what is to be said of them: `values` and `status` are [columns, n], `age_us` is [n]: how
+    old the entity's newest event is, -1 where none is known.
 
-    A value that is not PRESENT is NaN or None, an age that is not known is -1.
+    A value that is not PRESENT is NaN or None; one that is MISSING has no age.
     """
 
     values: np.ndarray
@@ -47,23 +48,24 @@ class Judged:
         if not self.status.shape[1]:
             shape = (self.status.shape[0], len(places))
             nothing = None if self.values.dtype == object else np.nan
-            return Judged(np.full(shape, nothing), np.full(shape, Status.MISSING, dtype=np.int8), np.full(shape, -1))
-        spread = Judged(self.values[:, places], self.status[:, places], self.age_us[:, places])
+            return Judged(np.full(shape, nothing), np.full(shape, _MISSING), np.full(len(places), -1))
+        spread = Judged(self.values[:, places], self.status[:, places], self.age_us[places])
         nowhere = places < 0
         if nowhere.any():
             spread.values[:, nowhere] = None if self.values.dtype == object else np.nan
-            spread.status[:, nowhere] = Status.MISSING
-            spread.age_us[:, nowhere] = -1
+            spread.status[:, nowhere] = _MISSING
+            spread.age_us[nowhere] = -1
         return spread
 
     def column(self, column: int) -> Cells:
         """One column."""
-        return Cells(self.values[column], self.status[column], self.age_us[column])
+        status = self.status[column]
+        return Cells(self.values[column], status, np.where(status == _MISSING, -1, self.age_us))
 
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """One column of an answer for n entities, as in Judged."""
+    """One column of an answer for n entities: each is [n], an age is -1 where the value is MISSING."""
 
     values: np.ndarray
     status: np.ndarray
@@ -99,7 +101,7 @@ def read_all(stored: Mapping[Lookup, Stored]) -> dict[Lookup, Reading]:
 def _read_alike(views: Sequence[CompiledView], stored: Sequence[Stored]) -> list[Reading]:
     """A reading for each of some views of one form."""
     sizes = [len(one.rows) for one in stored]
-    ats = [np.full(size, one.at_us, dtype=np.int64) for size, one in zip(sizes, stored, strict=True)]
+    ats = [np.array([one.at_us], dtype=np.int64) for one in stored]
     first = views[0]
     if first.layout is None:
         found = read_latest([(view.latest_layout, one.rows) for view, one in zip(views, stored, strict=True)])
@@ -108,7 +110,7 @@ def _read_alike(views: Sequence[CompiledView], stored: Sequence[Stored]) -> list
     values, newest = read_windows(
         first.layout,
         [parts for one in stored for parts in one.rows],
-        at_us=moments.pop() if len(moments) == 1 else np.concatenate(ats),
+        at_us=moments.pop() if len(moments) == 1 else np.repeat(np.concatenate(ats), sizes),
         windows_us=first.view.windows_us,
         hop_us=first.view.hop_us,
     )
@@ -138,8 +140,8 @@ class Judge:
         """One per view. All readings are of equally many entities and have values of one type."""
         # One view alone can be a whole block of a training set: nothing of its size is copied without need.
         values = np.concatenate([r.values for r in readings]) if len(readings) > 1 else readings[0].values
-        newest_us = np.stack([reading.newest_us for reading in readings])
-        at_us = np.stack([reading.at_us for reading in readings])
+        newest_us = np.array([reading.newest_us for reading in readings])
+        at_us = np.array([reading.at_us for reading in readings])
         status = np.where(is_null(values), _MISSING, _PRESENT)
         heard = newest_us != NEVER_US
         age_us = np.maximum(at_us - np.where(heard, newest_us, at_us), 0)
@@ -152,8 +154,7 @@ class Judge:
             age_us[~heard] = -1
             nothing: Any = None if values.dtype == object else np.nan
             values = np.where(status == _PRESENT, values, nothing)
-        ages = np.where(status == _MISSING, -1, self._spread(age_us))
-        return [Judged(values[span], status[span], ages[span]) for span in self._spans]
+        return [Judged(values[span], status[span], age) for span, age in zip(self._spans, age_us, strict=True)]
 
     def _spread(self, of_views: np.ndarray) -> np.ndarray:
         """[views, n] as [columns, n]."""
@@ -174,7 +175,7 @@ def nothing_of(view: CompiledView, size: int) -> Judged:
     """What is to be said of `size` entities of a view that has nothing to say yet."""
     shape = (len(view.view.columns), size)
     values = np.full(shape, np.nan) if view.all_numbers else np.full(shape, None, dtype=object)
-    return Judged(values, np.full(shape, _MISSING), np.full(shape, -1))
+    return Judged(values, np.full(shape, _MISSING), np.full(size, -1))
 
 
 def judge_all(readings: Mapping[Lookup, Reading]) -> dict[Lookup, Judged]:
@@ -218,37 +219,38 @@ def typed(feature: Feature, cells: Cells) -> list[Any]:
 class Block:
     """All cells of an answer for n entities, as the wire has them.
 
-    `status` (uint8) and `age_us` (int64) are [features, n]; `numbers` is float64[features that are numbers, n] with NaN
-    for null, `texts` a list of n texts for each other feature, "" for null.
+    `status` is uint8[features, n], `ages_us` int64[lookups, n] as in Judged, of which `plan.age_of` has each feature's
+    place; `numbers` is float64[features that are numbers, n] with NaN for null, `texts` a list of n texts for each
+    other feature, "" for null.
     """
 
     status: np.ndarray
-    age_us: np.ndarray
+    ages_us: np.ndarray
     numbers: np.ndarray
     texts: list[list[str]]
 
     def of(self, span: slice) -> Block:
         """Some of the entities."""
-        status, age_us, numbers = self.status[:, span], self.age_us[:, span], self.numbers[:, span]
-        return Block(status, age_us, numbers, [texts[span] for texts in self.texts])
+        status, ages_us, numbers = self.status[:, span], self.ages_us[:, span], self.numbers[:, span]
+        return Block(status, ages_us, numbers, [texts[span] for texts in self.texts])
 
 
 def blocked(plan: InputsPlan, judged: Mapping[Lookup, Judged]) -> Block:
     """The cells of all features. Taken view by view: for few entities the number of calls is what costs."""
     size = next((view.status.shape[1] for view in judged.values()), 0)
     status = np.empty((len(plan.features), size), dtype="u1")
-    age_us = np.empty((len(plan.features), size), dtype="<i8")
+    ages_us = np.empty((len(plan.parts), size), dtype="<i8")
     values = np.empty((len(plan.features), size), dtype="<f8")
-    for lookup, part in plan.parts.items():
+    for place, (lookup, part) in enumerate(plan.parts.items()):
         view = judged[lookup]
+        ages_us[place] = view.age_us
         status[part.places] = view.status[part.columns]
-        age_us[part.places] = view.age_us[part.columns]
         values[part.numbers] = view.values[part.number_columns]  # None becomes NaN
     texts = [
         ["" if value is None else str(value) for value in judged[feature.lookup].values[feature.column]]
         for feature in plan.texts
     ]
-    return Block(status, age_us, values[plan.is_text == 0] if plan.texts else values, texts)
+    return Block(status, ages_us, values[plan.is_text == 0] if plan.texts else values, texts)
 
 
 def assemble(plan: InputsPlan, judged: Mapping[Lookup, Judged]) -> list[Cells]:

@@ -78,6 +78,12 @@ class InputsPlan:
         return {lookup: _part(features) for lookup, features in grouped.items()}
 
     @cached_property
+    def age_of(self) -> list[int]:
+        """Per feature the place of its lookup in `parts`."""
+        places = {lookup: place for place, lookup in enumerate(self.parts)}
+        return [places[feature.lookup] for feature in self.features]
+
+    @cached_property
     def is_text(self) -> np.ndarray:
         """uint8 per feature, 1 for text."""
         return np.array([feature.type is FieldType.STRING for feature in self.features], dtype="u1")

@@ -153,7 +153,8 @@ def encode_columns(plan: InputsPlan, block: Block) -> service_pb2.FeatureColumns
         numbers=block.numbers.tobytes(),
         texts=list(chain.from_iterable(block.texts)),
         status=block.status.tobytes(),
-        age_us=block.age_us.tobytes(),
+        ages_us=block.ages_us.tobytes(),
+        age_of=plan.age_of,
     )
 
 

@@ -86,7 +86,7 @@ class Expiry:
         for feed in project.sources.values():
             for view in feed.views:
                 lasts_us = view.lasts_us()
-                positions, _ = await self._store.read(feed.places(view), [])
+                positions, _ = await self._store.read(feed.places(view))
                 as_of_us = min((p.visible_us if p else 0 for p in positions), default=0)
                 if lasts_us and as_of_us:
                     step_us = max(1, view.lookback_us() // STEPS)

@@ -128,7 +128,7 @@ class Filler:
             if await self._store.is_emptying(place):
                 await asyncio.sleep(LOOK_AGAIN_S)
                 continue
-            (position,), _ = await self._store.read([place], [])
+            (position,), _ = await self._store.read([place])
             if position is not None:  # the place went on without us, whatever the filling still says
                 return None
             filling = await self._store.filling(place)

@@ -130,14 +130,14 @@ class Forgetting:
     async def _try(self, feed: SourceFeed, view: CompiledView, keys: list[str], known: Forgotten) -> int | None:
         """Rows written over all partitions; None when the worker was faster."""
         places = [*feed.places(view), feed.place(view, RETRIED)]
-        positions, found = await self._stores.online.read(places, [(p, key) for p in places for key in keys])
+        positions, found = await self._stores.online.read(places, [(place, keys) for place in places])
         await self._history_has(feed, positions)
         events = await self._events(feed, view, keys, known)
         written = 0
-        for number, (place, position) in enumerate(zip(places, positions, strict=True)):
+        for place, position, own in zip(places, positions, found, strict=True):
             if position is None:
                 continue
-            before = dict(zip(keys, found[number * len(keys) : (number + 1) * len(keys)], strict=True))
+            before = dict(zip(keys, own, strict=True))
             rows = _rows(view, _of_place(events, place, position))
             gone = [key for key, row in before.items() if row is not None and key not in rows]
             changed = {key: row for key, row in rows.items() if before.get(key) != row}

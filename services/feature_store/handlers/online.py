@@ -103,7 +103,7 @@ class OnlineFeatures:
     async def _positions(
         self, feed: SourceFeed, views: Sequence[CompiledView], partition: int
     ) -> dict[CompiledView, Position | None]:
-        positions, _ = await self._store.read([feed.place(view, str(partition)) for view in views], [])
+        positions, _ = await self._store.read([feed.place(view, str(partition)) for view in views])
         return dict(zip(views, positions, strict=True))
 
     async def _filled(
@@ -189,12 +189,12 @@ class OnlineFeatures:
         places = set(self._places(feed, decoded))
         views = [view for view in feed.views if feed.place(view, decoded.label) in places]
         jobs = [_Job(view, feed.place(view, decoded.label), view.select(decoded.events.rows)) for view in views]
-        wanted = [(job.place, entity) for job in jobs for entity in job.entities]
-        wanted += [(job.place, SEEN + i) for job in jobs for i in decoded.events.ids if decoded.label == RETRIED]
+        marks = [SEEN + i for i in decoded.events.ids] if decoded.label == RETRIED else []
+        wanted = [(job.place, [*job.entities, *marks]) for job in jobs]
         positions, rows = await self._store.read([job.place for job in jobs], wanted)
-        found = dict(zip(wanted, rows, strict=True))
         writes = []
-        for job, position in zip(jobs, positions, strict=True):
+        for job, position, (_, keys), own in zip(jobs, positions, wanted, rows, strict=True):
+            found = dict(zip(keys, own, strict=True))
             have = position or NOTHING
             if have.offset < self._known.get(job.place, NOTHING).offset:
                 if position is None and self._filler is not None:  # emptied, here or by another process
@@ -206,7 +206,7 @@ class OnlineFeatures:
                 continue
             fresh = decoded.events.after(have.offset)
             if decoded.label == RETRIED:
-                fresh = fresh.unseen({i for i in fresh.ids if found[job.place, SEEN + i] is not None})
+                fresh = fresh.unseen({i for i in fresh.ids if found[SEEN + i] is not None})
             writes.append(self._write(job, position, fresh, decoded, found))
         return writes
 
@@ -216,11 +216,11 @@ class OnlineFeatures:
         position: Position | None,
         fresh: Events,
         decoded: Decoded,
-        found: Mapping[tuple[Place, str], bytes | None],
+        found: Mapping[str, bytes | None],
     ) -> Write:
         chosen = job.chosen if fresh is decoded.events else job.view.select(fresh.rows)
         moved = self._moved(position or NOTHING, decoded, fresh)
-        old = {entity: found[job.place, entity] for entity in job.entities}
+        old = {entity: found[entity] for entity in job.entities}
         started = perf_counter()
         rows = new_rows(job.view, fresh, chosen, old)
         spent = (job.place.project, job.view.id)

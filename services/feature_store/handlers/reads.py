@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import numpy as np
 from millrace.aggregates import RowError
@@ -34,6 +35,8 @@ from services.feature_store.handlers.sampling import ReadSampler
 from services.feature_store.handlers.turns import Turns
 from services.feature_store.ports import RETRIED, OnlineStore, Place
 
+# Sets of lookups whose places are remembered: those of the plans that callers ask for again and again.
+MOST_SETS = 1_024
 # What another process applies is seen by looking; what this one applies wakes the reader at once.
 LOOK_EVERY_S = 0.05
 
@@ -72,6 +75,19 @@ class Answer:
         return [Cells(c.values[self.span], c.status[self.span], c.age_us[self.span]) for c in columns]
 
 
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where the rows of some lookups lie, and whose positions are read beside them.
+
+    `rows`: of each lookup its places, one per source partition, and that of what came back from dead letters once there
+    is any; `retried`: that place of each, whether or not; `positions`: all places of `rows`, each once.
+    """
+
+    rows: tuple[tuple[Place, ...], ...]
+    retried: tuple[Place, ...]
+    positions: tuple[Place, ...]
+
+
 class OnlineReads:
     """Answers what is known now."""
 
@@ -83,6 +99,7 @@ class OnlineReads:
         self._feeds = feeds
         self._progress = progress
         self._retried: set[Place] = set()
+        self._places: dict[tuple[Lookup, ...], _Places] = {}
         self._turns = Turns(self._read)
 
     async def read(
@@ -113,63 +130,82 @@ class OnlineReads:
     async def _read(self, feed: ProjectFeed, plan: InputsPlan, entities: Sequence[str]) -> Shared:
         judged: dict[Lookup, Judged] = {}
         as_of: dict[str, int] = {}
-        standings: dict[Lookup, Standing] = {}
-        await self._round(feed, dict.fromkeys(plan.direct, entities), judged, as_of, standings)
+        known: dict[Place, Position | None] = {}
+        await self._round(feed, plan.direct, [entities] * len(plan.direct), judged, as_of, known)
         if plan.joined:
-            keys: dict[Lookup, Sequence[str]] = {}
+            keys: list[Sequence[str]] = []
             places: dict[Lookup, np.ndarray] = {}
             for lookup in plan.joined:
                 wanted = join_keys(lookup, judged)
                 # Many entities share one origin or carrier: each is read once.
                 index = {key: i for i, key in enumerate(dict.fromkeys(k for k in wanted if k is not None))}
-                keys[lookup] = list(index)
+                keys.append(list(index))
                 places[lookup] = np.array([-1 if k is None else index[k] for k in wanted], dtype=np.int64)
-            await self._round(feed, keys, judged, as_of, standings)
+            await self._round(feed, plan.joined, keys, judged, as_of, known)
             for lookup in plan.joined:
                 judged[lookup] = judged[lookup].at(places[lookup])
         project = feed.definition.project.name
         if self._sampler is not None and (chosen := self._sampler.choose(project, entities)):
+            standings = self._standings(feed, plan, as_of, known)
             self._sampler.take(feed, plan, {i: entities[i] for i in chosen}, assemble(plan, judged), standings)
         return Shared(judged, blocked(plan, judged), as_of)
+
+    def _standings(
+        self, feed: ProjectFeed, plan: InputsPlan, as_of: Mapping[str, int], known: Mapping[Place, Position | None]
+    ) -> dict[Lookup, Standing]:
+        """What each lookup was answered from."""
+        standings: dict[Lookup, Standing] = {}
+        for lookups in (plan.direct, plan.joined):
+            for lookup, own in zip(lookups, self._places_of(feed, lookups).rows, strict=True):
+                positions = {place.label: at for place in own if (at := known.get(place)) is not None}
+                standings[lookup] = Standing(as_of[lookup.view.id], positions)
+        return standings
 
     async def _round(
         self,
         feed: ProjectFeed,
-        keys: Mapping[Lookup, Sequence[str]],
+        lookups: tuple[Lookup, ...],
+        keys: Sequence[Sequence[str]],
         judged: dict[Lookup, Judged],
         as_of: dict[str, int],
-        standings: dict[Lookup, Standing],
+        known: dict[Place, Position | None],
     ) -> None:
-        """Read every lookup's rows in one MGET, with the positions that they reflect."""
-        labels = {lookup: self._labels(feed, lookup.view) for lookup in keys}
-        positions = list(dict.fromkeys(place for own in labels.values() for place in own))
-        retries = [self._retry_place(feed, lookup.view) for lookup in keys]
-        wanted = [(place, key) for lookup, own in labels.items() for key in keys[lookup] for place in own]
-        found, rows = await self._store.read([*positions, *retries], wanted)
-        seen = [place for place, p in zip(retries, found[len(positions) :], strict=True) if p is not None]
-        if not self._retried.issuperset(seen):
-            self._retried.update(seen)
-            await self._round(feed, keys, judged, as_of, standings)
+        """Read the rows of each lookup's keys in one MGET, with the positions that they reflect."""
+        places = self._places_of(feed, lookups)
+        wanted = [(place, own) for rows, own in zip(places.rows, keys, strict=True) for place in rows]
+        found, rows = await self._store.read((*places.positions, *places.retried), wanted)
+        positions, retried = found[: len(places.positions)], found[len(places.positions) :]
+        fresh = {place for place, at in zip(places.retried, retried, strict=True) if at is not None} - self._retried
+        if fresh:
+            self._retried |= fresh
+            self._places.clear()
+            await self._round(feed, lookups, keys, judged, as_of, known)
             return
-        known = dict(zip((*positions, *retries), found, strict=False))
-        visible = self._noted(positions, found[: len(positions)])
-        begin, stored = 0, {}
-        for lookup, own in labels.items():
-            width, end = len(own), begin + len(own) * len(keys[lookup])
-            at_us = min(visible[place] for place in own if place.label != RETRIED)
-            as_of[lookup.view.id] = at_us
-            standings[lookup] = Standing(at_us, {p.label: at for p in own if (at := known[p]) is not None})
+        visible = self._noted(places.positions, positions)
+        known.update(zip(places.positions, positions, strict=True))
+        stored, columns = {}, iter(rows)
+        for lookup, own, entities in zip(lookups, places.rows, keys, strict=True):
+            parts = list(zip(*islice(columns, len(own)), strict=True))
+            at_us = as_of[lookup.view.id] = min(visible[place] for place in own if place.label != RETRIED)
             if at_us:
-                stored[lookup] = Stored(list(zip(*[iter(rows[begin:end])] * width, strict=True)), at_us)
+                stored[lookup] = Stored(parts, at_us)
             else:  # a partition of it has no position: it is being filled, and what is there does not add up
-                judged[lookup] = nothing_of(lookup.view, len(keys[lookup]))
-            begin = end
+                judged[lookup] = nothing_of(lookup.view, len(entities))
         judged.update(judge_all(_read(stored)))
 
-    def _labels(self, feed: ProjectFeed, view: CompiledView) -> tuple[Place, ...]:
-        own = feed.source_of(view).places(view)
-        retry = self._retry_place(feed, view)
-        return (*own, retry) if retry in self._retried else own
+    def _places_of(self, feed: ProjectFeed, lookups: tuple[Lookup, ...]) -> _Places:
+        """Worked out once: for a single entity that would be a fifth of the work."""
+        places = self._places.get(lookups)
+        if places is None:
+            retried = tuple(self._retry_place(feed, lookup.view) for lookup in lookups)
+            rows = tuple(
+                (*feed.source_of(lookup.view).places(lookup.view), *({retry} & self._retried))
+                for lookup, retry in zip(lookups, retried, strict=True)
+            )
+            if len(self._places) >= MOST_SETS:
+                self._places.clear()
+            places = self._places[lookups] = _Places(rows, retried, tuple(dict.fromkeys(chain.from_iterable(rows))))
+        return places
 
     def _retry_place(self, feed: ProjectFeed, view: CompiledView) -> Place:
         return feed.source_of(view).place(view, RETRIED)
@@ -192,7 +228,7 @@ class OnlineReads:
 
     async def look(self, places: Sequence[Place]) -> None:
         """Learn how far these places are. Raises StoreUnavailable."""
-        positions, _ = await self._store.read(places, [])
+        positions, _ = await self._store.read(places)
         self._noted(places, positions)
 
     def _noted(self, places: Sequence[Place], positions: Sequence[Position | None]) -> dict[Place, int]:

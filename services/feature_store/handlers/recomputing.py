@@ -90,7 +90,7 @@ def _joined(parts: Sequence[tuple[list[int], Judged]]) -> Judged:
     """The parts beside each other, in the order of their places."""
     order = np.argsort(np.concatenate([places for places, _ in parts]))
     together = (
-        np.concatenate([getattr(judged, name) for _, judged in parts], axis=1)[:, order]
+        np.concatenate([getattr(judged, name) for _, judged in parts], axis=-1)[..., order]
         for name in ("values", "status", "age_us")
     )
     return Judged(*together)

@@ -13,7 +13,7 @@ from millrace.runtime.clock import wall_us
 from millrace.runtime.errors import Unavailable
 
 from services.feature_store.domain.answers import Cells
-from services.feature_store.domain.consistency import SampledRead, Standing, cells_of, is_sampled, lookup_name
+from services.feature_store.domain.consistency import SampledRead, Standing, cells_of, lookup_name, sampled
 from services.feature_store.domain.inputs import InputsPlan, Lookup
 from services.feature_store.handlers.feeds import ProjectFeed
 from services.feature_store.ports import ReadLog
@@ -61,7 +61,7 @@ class ReadSampler:
     def choose(self, project: str, entities: Sequence[str]) -> list[int]:
         """Places of the entities whose reads are sampled, within the limits; what is beyond them is counted."""
         share = self._limits.share
-        chosen = [i for i, entity in enumerate(entities) if is_sampled(project, entity, share)] if share > 0 else []
+        chosen = sampled(project, entities, share) if share > 0 else []
         if not chosen:
             return chosen
         now_s = self._now_s()

@@ -204,7 +204,7 @@ class FeatureStatistics:
         return drawn, left, share
 
     async def _as_of(self, feed: ProjectFeed, view: CompiledView) -> int:
-        positions, _ = await self._store.read(feed.source_of(view).places(view), [])
+        positions, _ = await self._store.read(feed.source_of(view).places(view))
         return min((p.visible_us if p else 0 for p in positions), default=0)
 
     async def _sample(self, feed: ProjectFeed, view: CompiledView, drawn: _Drawn, at_us: int) -> _Sample:
@@ -215,15 +215,15 @@ class FeatureStatistics:
         for begin in range(0, len(rows), BATCH_ENTITIES):
             batch = rows[begin : begin + BATCH_ENTITIES]
             started = perf_counter()
-            wanted = [(place, str(kept.entity)) for kept in batch for place in places]
-            _, found = await self._store.read([], wanted)
-            parts = [found[i : i + len(places)] for i in range(0, len(found), len(places))]
+            entities = [str(kept.entity) for kept in batch]
+            _, found = await self._store.read([], [(place, entities) for place in places])
+            parts = list(zip(*found, strict=True))
             own = [i for i, kept in enumerate(batch) if _first(places, parts[i]) == kept.place]
             judged = await asyncio.to_thread(_judged, view, [parts[i] for i in own], at_us)
             sample.seconds += perf_counter() - started
             sample.read += len(batch)
             sample.batches.append(judged)
-            sample.rows += [row for row in found if row is not None][: SIZED_KEYS - len(sample.rows)]
+            sample.rows += [row for part in parts for row in part if row is not None][: SIZED_KEYS - len(sample.rows)]
             sample.entities += len(own)
         return sample
 

@@ -18,9 +18,9 @@ from services.feature_store.domain.consistency import (
     SampledRead,
     Standing,
     is_same,
-    is_sampled,
     lookup_name,
     outcome_of,
+    sampled,
 )
 from services.feature_store.domain.inputs import Feature, InputsPlan, Lookup
 from services.feature_store.domain.values import Position, Status
@@ -310,11 +310,13 @@ async def test_the_metric_counts_by_feature_and_outcome(redis_client):
 
 def test_of_a_key_all_reads_are_sampled_or_none():
     keys = [f"pump-{n}" for n in range(20_000)]
-    tenth = {key for key in keys if is_sampled("shop", key, 0.1)}
+    tenth = sampled("shop", keys, 0.1)
     assert 0.09 < len(tenth) / len(keys) < 0.11
-    assert tenth <= {key for key in keys if is_sampled("shop", key, 0.2)}
-    assert all(is_sampled("shop", key, 1.0) for key in keys)
-    assert not any(is_sampled("shop", key, 0.0) for key in keys)
+    assert set(tenth) <= set(sampled("shop", keys, 0.2))
+    assert sampled("shop", keys, 1.0) == list(range(len(keys)))
+    assert sampled("shop", keys, 0.0) == []
+    assert sampled("shop", [keys[place] for place in tenth], 0.1) == list(range(len(tenth)))
+    assert sampled("stall", keys, 0.1) != tenth
 
 
 def test_the_sample_is_bounded_and_what_is_beyond_is_counted():

@@ -54,9 +54,9 @@ async def test_a_swap_needs_the_expected_position(redis_client):
     stale = Write(PLACE, Position(3, 60), Position(9, 90), {"ann": b"stale"})
     other = Write(replace_view(PLACE, "order@1"), None, Position(9, 90), {"o1": b"never"})
     assert not await world.online.swap([other, stale])
-    positions, rows = await world.online.read([PLACE, other.place], [(PLACE, "ann"), (other.place, "o1")])
+    positions, rows = await world.online.read([PLACE, other.place], [(PLACE, ["ann"]), (other.place, ["o1"])])
     assert positions == [Position(4, 70), None]
-    assert rows == [b"one", None]
+    assert rows == [[b"one"], [None]]
 
 
 def replace_view(place: Place, view_id: str) -> Place:
@@ -172,7 +172,7 @@ async def test_a_new_view_is_fed_from_the_beginning_of_the_log(redis_client):
         await payments_in(world, 4)
         await world.publish(until_us=START_US + HOUR_US + 1)
         assert (await reading(world, START_US + HOUR_US + 1))["habits.payments_1h"] == [3]
-        positions, _ = await world.online.read([PLACE, replace_view(PLACE, "habits@2")], [])
+        positions, _ = await world.online.read([PLACE, replace_view(PLACE, "habits@2")])
         assert positions[0] == positions[1]
 
 
@@ -253,5 +253,5 @@ async def test_a_pause_only_moves_the_positions(redis_client):
         b"millrace:{shop/payments/0}:channel_habits@1:at",
         b"millrace:{shop/payments/0}:habits@1:at",
     ]
-    positions, _ = await world.online.read([PLACE], [])
+    positions, _ = await world.online.read([PLACE])
     assert positions == [Position(1, START_US + HOUR_US)]

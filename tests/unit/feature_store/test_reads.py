@@ -158,7 +158,7 @@ class CountingStore:
         self._store, self._asked = store, asked
 
     async def read(self, places, wanted):
-        self._asked.append(len(wanted))
+        self._asked.append(sum(len(entities) for _, entities in wanted))
         return await self._store.read(places, wanted)
 
 

@@ -116,7 +116,7 @@ async def test_an_interrupted_fill_goes_on_and_two_at_once_help_each_other(redis
     assert half is not None and 0 < half.done < half.parts
     await asyncio.gather(*(fill_all(world, filler_of(world, 8)) for _ in range(2)))
     assert_alike(rows(await contents(redis_client)), before)
-    positions, _ = await world.online.read(feed.places(habits), [])
+    positions, _ = await world.online.read(feed.places(habits))
     assert None not in positions
 
 
@@ -204,7 +204,7 @@ async def test_a_fill_ends_where_the_stream_took_the_place(redis_client):
     feed = world.store.feeds.project("shop").sources["payments"]
     habits = next(view for view in feed.views if view.view.name == "habits")
     place = feed.place(habits, "0")
-    (position,), _ = await world.online.read([place], [])
+    (position,), _ = await world.online.read([place])
     await redis_client.flushall()
     parts = filler_of(world, 8).parts(feed, habits, "0")
     await anext(parts)

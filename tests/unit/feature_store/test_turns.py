@@ -53,7 +53,7 @@ async def test_each_gets_what_it_would_get_alone(world, monkeypatch):
         assert other.block.status.shape[1] == len(entities)
         assert other.block.texts == one.block.texts
         assert other.block.numbers.tobytes() == one.block.numbers.tobytes()
-        assert other.block.age_us.tobytes() == one.block.age_us.tobytes()
+        assert other.block.ages_us.tobytes() == one.block.ages_us.tobytes()
 
 
 async def test_plans_do_not_mix(world):

@@ -37,18 +37,20 @@ class GetOnlineRequest(_message.Message):
     def __init__(self, project: _Optional[str] = ..., entities: _Optional[_Iterable[str]] = ..., features: _Optional[_Iterable[str]] = ..., not_before_us: _Optional[int] = ..., service: _Optional[str] = ..., by: _Optional[str] = ...) -> None: ...
 
 class FeatureColumns(_message.Message):
-    __slots__ = ("is_text", "numbers", "texts", "status", "age_us")
+    __slots__ = ("is_text", "numbers", "texts", "status", "ages_us", "age_of")
     IS_TEXT_FIELD_NUMBER: _ClassVar[int]
     NUMBERS_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
-    AGE_US_FIELD_NUMBER: _ClassVar[int]
+    AGES_US_FIELD_NUMBER: _ClassVar[int]
+    AGE_OF_FIELD_NUMBER: _ClassVar[int]
     is_text: bytes
     numbers: bytes
     texts: _containers.RepeatedScalarFieldContainer[str]
     status: bytes
-    age_us: bytes
-    def __init__(self, is_text: _Optional[bytes] = ..., numbers: _Optional[bytes] = ..., texts: _Optional[_Iterable[str]] = ..., status: _Optional[bytes] = ..., age_us: _Optional[bytes] = ...) -> None: ...
+    ages_us: bytes
+    age_of: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, is_text: _Optional[bytes] = ..., numbers: _Optional[bytes] = ..., texts: _Optional[_Iterable[str]] = ..., status: _Optional[bytes] = ..., ages_us: _Optional[bytes] = ..., age_of: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class GetOnlineReply(_message.Message):
     __slots__ = ("features", "as_of_us", "columns")
