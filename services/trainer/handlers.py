@@ -174,6 +174,7 @@ async def ask(book: Book, request: Request, causation_id: str, wall_us: int) -> 
         reason=request.reason,
         asked_us=request.asked_us,
         run_id=request.run_id,
+        accept_data=request.accept_data,
     )
     event = Event(
         id=request.request_id,
@@ -300,6 +301,7 @@ async def _start(desk: Desk, book: Book, project: str, decision: Start) -> None:
         cause_id=cause.request_id,
         reason=cause.reason,
         queued_us=desk.wall_us(),
+        accept_data=any(request.accept_data for request in decision.requests),
     )
     await book.answer(decision.requests, run_id)
     await book.forget_labels(project, decision.as_of_us)
@@ -380,7 +382,8 @@ def _request(record: Record, effects: Effects) -> Request | None:
         effects.reject(record, "BadRequest", f"trigger {payload.trigger} is not known here")
         return None
     event = record.event
-    return Request(event.id, payload.project, trigger, payload.asked_us, payload.reason, payload.run_id, event.actor)
+    asked_us, reason, accepts = payload.asked_us, payload.reason, payload.accept_data
+    return Request(event.id, payload.project, trigger, asked_us, reason, payload.run_id, event.actor, accepts)
 
 
 def _read_label(

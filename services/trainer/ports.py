@@ -64,6 +64,10 @@ class Book(Protocol):
         """One run."""
         ...
 
+    async def last_passed(self, project: str, before_us: int) -> Run | None:
+        """The newest run that passed the gate, of those whose data end before that time."""
+        ...
+
     async def put_run(self, run: Run) -> None:
         """Writes a run. Superseded when a later attempt has been recorded."""
         ...

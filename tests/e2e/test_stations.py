@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -31,7 +32,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ROOT / "examples" / "stations" / "project.yaml"
 DAY_US = 86_400_000_000
-WALK_DAYS, BAD_DAYS = 38, 1
+WALK_DAYS, BAD_DAYS, BROKEN_DAYS = 38, 1, 14
 
 
 class Cli:
@@ -207,6 +208,24 @@ def test_no_request_fails_through_a_bad_release_its_rollback_and_a_retraining(pl
     assert asking.versions() >= {good["version"], wrong}
 
 
+def test_the_minus_one_of_a_broken_thermometer_is_not_learned_until_a_person_says_so(platform, tmp_path):
+    """A value that the contract allows and nothing refuses: the rows that are new are held against those before."""
+    now_us = platform.services()["ingestion"]["watermarks_us"]["stations"]
+    coming = [e for e in events(WALK_DAYS + BAD_DAYS + BROKEN_DAYS) if e.available_us > now_us]
+    broken = [replace(e, json=_cold(e.json)) if e.source == "readings" else e for e in coming]
+    file = tmp_path / "broken.ndjson"
+    file.write_bytes(b"".join(map(write_line, broken)))
+    platform.ok("replay", "stations", str(file), "--slice", "6h")
+    run = platform.json("train", "stations", "--wait")
+    assert run["state"] == "DECLINED", run
+    assert re.search(r"[\d,]+ of [\d,]+ new rows are not fit to be learned from: .* is -1 in \d+%", run["reason"]), run
+    assert "`millrace train stations --accept-data` takes them as they are" in run["reason"]
+    told = [e["data"] for e in platform.tail("training.runs") if e["data"]["run_id"] == run["run_id"]]
+    assert (told[-1]["state"], told[-1]["reason"]) == ("DECLINED", run["reason"])
+    taken = platform.json("train", "stations", "--wait", "--accept-data", "--reason", "it is as cold as that")
+    assert taken["state"] in ("PASSED", "REFUSED"), taken
+
+
 def test_nothing_is_lost_when_rooms_are_killed(platform):
     made = events(WALK_DAYS + BAD_DAYS)
     entity = next(json.loads(e.json)["forecast_id"] for e in reversed(made) if e.source == "requests")
@@ -248,6 +267,11 @@ def test_a_model_that_learned_from_a_forgotten_entity_says_so(platform):
 def _flagged(platform: Cli, model: str, version: str) -> str:
     told = platform.json("models", "lineage", model, version)["version"].get("forgotten", "")
     return told if told and told in platform.ok("models", "lineage", model, version) else ""
+
+
+def _cold(reading: bytes) -> bytes:
+    """The reading as a thermometer tells it that answers -1 when it cannot measure."""
+    return json.dumps(json.loads(reading) | {"temperature": -1.0}).encode()
 
 
 def negated(model: bytes) -> bytes:

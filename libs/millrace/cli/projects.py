@@ -58,6 +58,9 @@ def train(
     project: Project,
     home: Home = DEFAULT_HOME,
     reason: Annotated[str, typer.Option("--reason", help="Why; kept with the run.")] = "asked by hand",
+    accept_data: Annotated[
+        bool, typer.Option("--accept-data", help="The rows are as they should be, whatever their validation finds.")
+    ] = False,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for the verdict; exit status 1 when the run failed.")
     ] = False,
@@ -67,16 +70,27 @@ def train(
 ) -> None:
     """Ask the trainer for a run. It alone decides whether one is made, and says so in `millrace runs`.
 
+    New rows are held against those of the last run that passed: rows in which a column suddenly is one value, has none
+    or is of another unit are left out, and where that is most of them the run is declined. With --accept-data all rows
+    are taken, and what they look like is what later runs are held against.
+
     Examples:
 
       millrace train sensors --reason "two new fields" --wait
+
+      millrace train sensors --reason "pressure is in hPa from now on" --accept-data
     """
     from millrace.cli.output import emit_json
     from millrace.cli.remote import stub
     from millrace.wire.trainer.v1 import events_pb2
 
     request = events_pb2.TrainingRequest(
-        project=project, trigger=events_pb2.TrainingRequest.MANUAL, reason=reason, asked_us=0, actor=actor
+        project=project,
+        trigger=events_pb2.TrainingRequest.MANUAL,
+        reason=reason,
+        asked_us=0,
+        actor=actor,
+        accept_data=accept_data,
     )
     with stub(home, "trainer") as trainer:
         request_id = trainer.RequestRun(request).request_id

@@ -24,7 +24,7 @@ PAST_RUNS = 1_100  # more than a day's budget ever holds
 _RUN_COLUMNS = (
     "run_id, project, mode, state, reason, as_of_us, asked_us, cause_id, attempt, turn, queued_us, started_us, "
     "finished_us, definition_version, definition_json, snapshot_digest, candidate, report_json, progress, curve, "
-    "put_back"
+    "put_back, reference, accept_data"
 )
 _PUT_RUN = (
     f"INSERT INTO runs ({_RUN_COLUMNS}) VALUES ({', '.join(':' + c for c in _RUN_COLUMNS.split(', '))})"
@@ -56,8 +56,9 @@ class SqlBook:
     async def add_request(self, request: Request) -> bool:
         """Records a request; False when it is known."""
         touched = await self._sql.execute(
-            "INSERT INTO requests (request_id, project, kind, asked_us, reason, target_run_id, actor, run_id)"
-            " VALUES (:request_id, :project, :trigger, :asked_us, :reason, :run_id, :actor, '')"
+            "INSERT INTO requests (request_id, project, kind, asked_us, reason, target_run_id, actor, accept_data,"
+            " run_id)"
+            " VALUES (:request_id, :project, :trigger, :asked_us, :reason, :run_id, :actor, :accept_data, '')"
             " ON CONFLICT (request_id) DO NOTHING",
             asdict(request) | {"trigger": request.trigger.value},
         )
@@ -94,6 +95,7 @@ class SqlBook:
                 reason=row["reason"],
                 run_id=row["target_run_id"],
                 actor=row["actor"],
+                accept_data=bool(row["accept_data"]),
             )
             for row in rows
         ]
@@ -113,6 +115,15 @@ class SqlBook:
     async def run(self, run_id: str) -> Run | None:
         """One run."""
         row = await self._sql.row("SELECT * FROM runs WHERE run_id = :run_id", {"run_id": run_id})
+        return _run(row) if row else None
+
+    async def last_passed(self, project: str, before_us: int) -> Run | None:
+        """The newest run that passed the gate, of those whose data end before that time."""
+        row = await self._sql.row(
+            "SELECT * FROM runs WHERE project = :project AND state = 'PASSED' AND as_of_us < :before"
+            " ORDER BY as_of_us DESC LIMIT 1",
+            {"project": project, "before": before_us},
+        )
         return _run(row) if row else None
 
     async def forgotten(self, digest: str) -> str:
@@ -284,6 +295,7 @@ def _run(row: Mapping[str, Any]) -> Run:
         | {
             "state": State(values["state"]),
             "candidate": CandidateModel(**candidate) if candidate else None,
+            "accept_data": bool(values["accept_data"]),
             "curve": tuple((int(e), float(t), float(v)) for e, t, v in json.loads(values["curve"])),
         }
     )

@@ -44,6 +44,10 @@ class Examples:
         """A contiguous part, in order."""
         return Examples({k: v[rows] for k, v in self.columns.items()}, self.labels[rows], self.moments_us[rows])
 
+    def where(self, kept: NDArray[np.bool_]) -> Examples:
+        """Some of the rows, in order."""
+        return Examples({k: v[kept] for k, v in self.columns.items()}, self.labels[kept], self.moments_us[kept])
+
     @property
     def blocks(self) -> NDArray[np.int64]:
         """For each row the number of its moment, from 0."""

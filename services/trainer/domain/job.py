@@ -64,6 +64,8 @@ class JobSpec:
     champion: ChampionSpec
     code_version: str
     threads: int = 1
+    reference: str = ""  # the run whose rows were the last good ones, told in `reference.json`; empty: none
+    accept_data: bool = False  # a person says that the rows are as they should be
 
     @property
     def is_binary(self) -> bool:
@@ -74,8 +76,11 @@ class JobSpec:
     def fingerprint(self) -> str:
         """Names what the fit depends on: a checkpoint under another name is of another fit."""
         return json.dumps(
-            [asdict(self.net), [asdict(i) for i in self.inputs], self.task, self.gate.holdout, self.snapshot_digest]
-        )
+            [
+                asdict(self.net), [asdict(i) for i in self.inputs], self.task, self.gate.holdout, self.snapshot_digest,
+                self.reference, self.accept_data,
+            ]
+        )  # fmt: skip
 
     def to_json(self) -> str:
         """The spec as text."""

@@ -45,7 +45,8 @@ class CandidateModel:
 class Run:
     """One run. `attempt` counts how often it was taken up: who holds an older number has lost it. `turn` counts its
     gates: 0 for the training, then one for each time it was gated again. `put_back` counts the attempts that were ended
-    because training was switched off. `as_of_us` (what data the run may know) and
+    because training was switched off. `reference`: the run whose rows were the last good ones when this one's were
+    chosen; `accept_data`: a person takes the rows as they are. `as_of_us` (what data the run may know) and
     `asked_us` (when it was last decided on) are of the project's clock, the other times of the wall."""
 
     run_id: str
@@ -69,3 +70,5 @@ class Run:
     progress: float = 0.0
     curve: tuple[tuple[int, float, float], ...] = ()
     put_back: int = 0
+    reference: str = ""
+    accept_data: bool = False

@@ -38,7 +38,8 @@ class Trigger(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One event that asked; `run_id` names the run to gate again where that is asked."""
+    """One event that asked; `run_id` names the run to gate again where that is asked; `accept_data`: a person takes the
+    rows as they are."""
 
     request_id: str
     project: str
@@ -47,6 +48,7 @@ class Request:
     reason: str = ""
     run_id: str = ""
     actor: str = ""
+    accept_data: bool = False
 
 
 @dataclass(frozen=True, slots=True)

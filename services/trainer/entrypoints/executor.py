@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import shutil
 from dataclasses import asdict, dataclass, replace
@@ -26,7 +27,12 @@ MAX_ATTEMPTS = 5  # a run that took the process down so often is given up
 MAX_GATES = 3  # the champion may change while a run is gated; after so many times the registry will ask again
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 LOOK_AGAIN_S = 5.0  # at the switch, should its change not have been heard
-BULKY = ("rows.arrow", "champion.onnx", "checkpoints")  # dropped when a run is finished: all can be had again
+BULKY = (
+    "rows.arrow",
+    "champion.onnx",
+    "reference.json",
+    "checkpoints",
+)  # dropped when a run is finished: all can be had again
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +156,8 @@ class Executor:
         folder = await self._prepare(run)
         result, spec = await self._judged(run, from_canonical_json(run.definition_json), folder)
         if result.declined:
-            await self._finish(run, State.DECLINED, result.declined)
+            await self._finish(replace(run, report_json=_text(folder / "report.json")), State.DECLINED, result.declined)
+            await asyncio.to_thread(_drop_bulky, folder)
             return
         await self._upload(folder)
         report = (folder / "report.json").read_text(encoding="utf-8")
@@ -177,6 +184,7 @@ class Executor:
             snapshot_digest=snapshot.digest,
             definition_version=definition.version,
             definition_json=to_canonical_json(definition.project),
+            reference=await self._reference(run),
         )
         if snapshot.rows < training.min_rows:
             words = f"{snapshot.rows:,} labelled rows, {training.min_rows:,} are needed"
@@ -185,11 +193,22 @@ class Executor:
             await book.put_run(run)
         return run
 
+    async def _reference(self, run: Run) -> str:
+        """The run whose rows this one's are held against; empty where none has told what they looked like."""
+        async with self._desk.runs.read() as book:
+            good = await book.last_passed(run.project, run.as_of_us)
+        return good.run_id if good is not None and "data" in json.loads(good.report_json) else ""
+
     async def _prepare(self, run: Run) -> Path:
         """The run's folder with its rows and, to gate again, its model."""
         folder = self._shop.folder / run.run_id
         folder.mkdir(parents=True, exist_ok=True)
         await self._shop.features.read_snapshot(run.snapshot_digest, folder / "rows.arrow")
+        if run.reference:
+            async with self._desk.runs.read() as book:
+                good = await book.run(run.reference)
+            assert good is not None, f"run {run.reference} is gone"
+            write_whole(folder / "reference.json", json.dumps(json.loads(good.report_json)["data"]).encode())
         if run.mode == GATE and run.candidate is not None:
             for name, digest in (("model", run.candidate.model_digest), ("bundle", run.candidate.bundle_digest)):
                 suffix = "onnx" if name == "model" else "json"
@@ -205,7 +224,13 @@ class Executor:
                 graph = await self._shop.registry.get_artifact(champion.digest)
                 write_whole(folder / "champion.onnx", graph)
             spec = job_spec(project, self._shop, run_id=run.run_id, mode=mode, snapshot_digest=run.snapshot_digest)
-            spec = replace(spec, champion=champion, definition_version=run.definition_version)
+            spec = replace(
+                spec,
+                champion=champion,
+                definition_version=run.definition_version,
+                reference=run.reference,
+                accept_data=run.accept_data,
+            )
             write_whole(folder / "spec.json", spec.to_json().encode())
             result = await self._shop.jobs.run(folder, lambda progress: self._note(run, progress))
             now = await self._shop.registry.champion(project.name, project.model.name)
@@ -287,6 +312,10 @@ def _candidate(spec: JobSpec, result: JobResult) -> CandidateModel:
         template=result.template,
         metrics=dict(result.metrics),
     )
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def _drop_bulky(folder: Path) -> None:

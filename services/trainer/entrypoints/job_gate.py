@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from services.trainer.domain.examples import Examples, Split
 from services.trainer.domain.gate import LINEAR, TRIED, Evidence, Verdict, judge, report_json
 from services.trainer.domain.job import GATE, JobResult, JobSpec
 from services.trainer.domain.metrics import Floats
+from services.trainer.domain.validation import Validation
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,9 @@ def put_before_gate(
     return Judged(spec, graph, evidence, judge(spec.gate, binary=spec.is_binary, evidence=evidence, seed=spec.net.seed))
 
 
-def leave(folder: Path, stands: Judged, other: Judged | None, split: Split) -> JobResult:
-    """Writes model, bundle and report of the model that stands; `other` is the one it was preferred to, if any.
+def leave(folder: Path, stands: Judged, other: Judged | None, split: Split, data: Mapping[str, Any]) -> JobResult:
+    """Writes model, bundle and report of the model that stands; `other` is the one it was preferred to, if any; `data`
+    is what is to be said of the rows.
 
     A model that is only gated again keeps its bundle.
     """
@@ -80,7 +83,7 @@ def leave(folder: Path, stands: Judged, other: Judged | None, split: Split) -> J
     write_whole(folder / "model.onnx", stands.graph)
     if stands.spec.mode != GATE:
         write_whole(folder / "bundle.json", _bundle(stands, split).encode())
-    report = _report(stands, other, split).encode()
+    report = _report(stands, other, split, data).encode()
     write_whole(folder / "report.json", report)
     return JobResult(
         verdict=stands.verdict.verdict,
@@ -152,7 +155,12 @@ def _bundle(judged: Judged, split: Split) -> str:
     )
 
 
-def _report(stands: Judged, other: Judged | None, split: Split) -> str:
+def told(spec: JobSpec, data: Validation) -> dict[str, Any]:
+    """What a report says of the rows."""
+    return data.as_dict() | {"reference": spec.reference, "accepted": spec.accept_data}
+
+
+def _report(stands: Judged, other: Judged | None, split: Split, data: Mapping[str, Any]) -> str:
     """The report of the model that stands. `tried` is the net it stands in for; `stand_in` a linear net that was
     fitted and did not take its place."""
     spec, is_stand_in = stands.spec, stands.evidence.tried is not None
@@ -171,6 +179,7 @@ def _report(stands: Judged, other: Judged | None, split: Split) -> str:
         "metric": spec.gate.metric,
         "confidence": spec.gate.confidence,
         "rows": {"fit": len(split.fit), "validation": len(split.validation), "holdout": len(split.holdout)},
+        "data": data,
         "holdout": {"from_us": int(split.holdout.moments_us[0]), "to_us": int(split.holdout.moments_us[-1])},
         "tried": _in_short(other if is_stand_in else None),
         "stand_in": _in_short(None if is_stand_in else other),

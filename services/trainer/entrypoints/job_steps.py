@@ -1,8 +1,8 @@
 """The steps of one training job, over the files in its folder. Runs in the job's own process.
 
-The folder holds `spec.json`, `rows.arrow` and, where one serves, `champion.onnx`; for mode `gate` also `model.onnx` and
-`bundle.json`. The job leaves `model.onnx`, `bundle.json`, `report.json`, progress lines in `progress.jsonl`, and a
-checkpoint per epoch.
+The folder holds `spec.json`, `rows.arrow` and, where there are such, `champion.onnx` and `reference.json` (what the
+report of an earlier run says of its rows); for mode `gate` also `model.onnx` and `bundle.json`. The job leaves
+`model.onnx`, `bundle.json`, `report.json`, progress lines in `progress.jsonl`, and a checkpoint per epoch.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from millrace.stores.files import write_whole
 
 from services.trainer.adapters.checkpoints_safetensors import Checkpoints
 from services.trainer.adapters.dataset_arrow import read_examples
@@ -24,10 +25,12 @@ from services.trainer.adapters.scorer_onnxruntime import Scorer
 from services.trainer.domain.calibration import Calibration, fit_temperature
 from services.trainer.domain.encoding import EncodedRows, Encoding, encode_rows, learn_encoding
 from services.trainer.domain.examples import Split, split_by_time
-from services.trainer.domain.gate import LINEAR
+from services.trainer.domain.gate import LINEAR, canonical_json
 from services.trainer.domain.job import GATE, JobResult, JobSpec
 from services.trainer.domain.metrics import Floats
-from services.trainer.entrypoints.job_gate import Judged, Yardstick, leave, put_before_gate, yardstick
+from services.trainer.domain.profiles import Profile, profile
+from services.trainer.domain.validation import Known, read_findings, validate
+from services.trainer.entrypoints.job_gate import Judged, Yardstick, leave, put_before_gate, told, yardstick
 
 if TYPE_CHECKING:
     from services.trainer.adapters.network_torch import Epoch, Fitted
@@ -78,8 +81,15 @@ def run(folder: Path) -> JobResult:
 
 def _run(folder: Path, spec: JobSpec, progress: Progress) -> JobResult:
     examples = read_examples(folder / "rows.arrow", spec.inputs)
+    data = validate(examples, _known(folder, spec), accepted=spec.accept_data)
+    progress.step("validate", SHARE_READ, rows=len(examples), left_out=data.left_out)
+    if data.problem:
+        write_whole(folder / "report.json", canonical_json({"data": told(spec, data)}).encode())
+        return JobResult(
+            declined=f"{data.problem}; `millrace train {spec.project} --accept-data` takes them as they are"
+        )
+    examples = examples.where(data.kept)
     split = split_by_time(examples, holdout=spec.gate.holdout, validation=VALIDATION_SHARE)
-    progress.step("read", SHARE_READ, rows=len(examples))
     if min(len(split.fit), len(split.validation), len(split.holdout)) < 2:
         return JobResult(declined=f"{len(examples)} labelled rows are too few to part by time")
     by = yardstick(folder, spec, split)
@@ -87,9 +97,19 @@ def _run(folder: Path, spec: JobSpec, progress: Progress) -> JobResult:
         stands, other = put_before_gate(_as_trained(folder, spec), by, (folder / "model.onnx").read_bytes()), None
     else:
         stands, other = _net_or_stand_in(folder, spec, by, progress)
-    result = leave(folder, stands, other, split)
+    result = leave(folder, stands, other, split, told(spec, data) | {"profile": profile(examples).as_dict()})
+    result = replace(result, reason=data.words + result.reason)
     progress.step("gate", SHARE_GATED, verdict=result.verdict, template=result.template)
     return result
+
+
+def _known(folder: Path, spec: JobSpec) -> Known | None:
+    """What the run that `spec` names found good."""
+    if not spec.reference:
+        return None
+    data = json.loads((folder / "reference.json").read_text())
+    left_out = read_findings([*data["carried"], *data["findings"]])
+    return Known(spec.reference, Profile.from_dict(data["profile"]), left_out)
 
 
 def _as_trained(folder: Path, spec: JobSpec) -> JobSpec:

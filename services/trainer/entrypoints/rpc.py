@@ -56,6 +56,7 @@ class TrainerDoor(service_pb2_grpc.TrainerServicer):
                 reason=request.reason or "asked for by hand",
                 run_id=request.run_id,
                 actor=actor_of(request.actor),
+                accept_data=request.accept_data,
             )
             await ask(book, asked, "", self._desk.wall_us())
             await consider(self._desk, book, request.project)

@@ -107,6 +107,13 @@ def test_train_waits_for_the_verdict_of_its_own_request(rooms: FakeRooms, millra
     assert rooms.asked("Trainer.RequestRun")[0].trigger == trainer_events.TrainingRequest.MANUAL
 
 
+def test_train_passes_on_that_the_data_are_accepted(rooms: FakeRooms, millrace: Run) -> None:
+    rooms.on["Trainer.RequestRun"] = lambda _: trainer_wire.RequestRunReply(request_id="q1")
+    millrace("train", "pumps")
+    millrace("train", "pumps", "--accept-data")
+    assert [request.accept_data for request in rooms.asked("Trainer.RequestRun")] == [False, True]
+
+
 def test_train_says_who_asks(rooms: FakeRooms, millrace: Run) -> None:
     rooms.on["Trainer.RequestRun"] = lambda _: trainer_wire.RequestRunReply(request_id="q1")
     result = millrace("train", "pumps", "--actor", "ada", "--json")

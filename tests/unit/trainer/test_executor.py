@@ -100,6 +100,25 @@ async def test_too_few_rows_decline_the_run_and_spend_no_budget(world, tmp_path)
     assert shop.jobs.specs == []
 
 
+async def test_rows_are_held_against_those_of_the_last_run_that_passed(world, tmp_path):
+    day_us = 86_400_000_000
+    async with Shop(world, tmp_path) as shop:
+        for number, (verdict, declined) in enumerate(
+            [("PASSED", ""), ("REFUSED", ""), ("PASSED", ""), ("", "broken"), ("PASSED", "")]
+        ):
+            shop.jobs.verdict, shop.jobs.declined = verdict, declined
+            world.clocks.time_us = START_US + number * 2 * day_us
+            await world.ask(TrainingRequest.MANUAL, world.clocks.time_us, f"by-hand-{number}")
+            ends = await shop.ends(number + 1)
+    specs, ids = shop.jobs.specs, [end.run_id for end in ends]
+    assert [spec.reference for spec in specs] == ["", ids[0], ids[0], ids[2], ids[2]]
+    assert (ends[3].state, ends[3].reason) == (STATE.DECLINED, "broken")
+    async with world.runs.read() as book:
+        seen = [json.loads((await book.run(run_id)).report_json)["data"]["seen"] for run_id in ids]
+    assert [data and data["turn"] for data in seen] == [None, 1, 1, 3, 3], "a declined run keeps what it found, too"
+    assert not list(tmp_path.glob("*/reference.json"))
+
+
 async def test_a_failed_job_says_why(world, tmp_path):
     async with Shop(world, tmp_path, fails="the job ended with status 1: ValueError: no") as shop:
         await ask_by_hand(world)

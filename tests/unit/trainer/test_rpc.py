@@ -35,6 +35,15 @@ async def test_a_request_by_hand_is_published_and_becomes_a_run(world, trainer):
     assert list(run.request_ids) == [reply.request_id] and run.asked_us == START_US
 
 
+async def test_that_the_data_are_accepted_is_on_the_topic_and_on_the_run(world, trainer):
+    await trainer.RequestRun(TrainingRequest(project="pumps", accept_data=True))
+    [event] = await world.published("training.requests")
+    assert TrainingRequest.FromString(event.data).accept_data
+    async with world.runs.read() as book:
+        [run] = await book.newest_runs("pumps", 1, unfinished_only=False)
+        assert run.accept_data and (await book.requests_of(run.run_id))[0].accept_data
+
+
 async def test_who_asks_is_who_the_caller_says_where_nobody_has_to_prove_it(world, trainer):
     await trainer.RequestRun(TrainingRequest(project="pumps", actor="ada"))
     [event] = await world.published("training.requests")

@@ -174,6 +174,7 @@ class FakeJobs:
 
     verdict: str = "PASSED"
     fails: str = ""
+    declined: str = ""
     hold: asyncio.Event | None = None
     on_run: object = None
     specs: list[JobSpec] = field(default_factory=list)
@@ -189,10 +190,14 @@ class FakeJobs:
             self.on_run(len(self.specs))
         if self.fails:
             raise JobFailed(self.fails)
-        report = json.dumps({"turn": len(self.specs), "champion": spec.champion.version}).encode()
+        known = folder / "reference.json"
+        data = {"seen": json.loads(known.read_text()) if known.exists() else None, "turn": len(self.specs)}
+        report = json.dumps({"turn": len(self.specs), "champion": spec.champion.version, "data": data}).encode()
         files = {"model.onnx": b"model", "bundle.json": b"{}", "report.json": report}
         for name, data in files.items():
             (folder / name).write_bytes(data)
+        if self.declined:
+            return JobResult(declined=self.declined)
         digests = [digest(data) for data in files.values()]
         return JobResult(self.verdict, "because", *digests, (("auc", 0.8),), template=spec.net.kind)
 

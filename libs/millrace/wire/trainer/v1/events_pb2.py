@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%millrace/wire/trainer/v1/events.proto\x12\x18millrace.wire.trainer.v1\"\x9e\x02\n\x0fTrainingRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x42\n\x07trigger\x18\x02 \x01(\x0e\x32\x31.millrace.wire.trainer.v1.TrainingRequest.Trigger\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x10\n\x08\x61sked_us\x18\x04 \x01(\x03\x12\x0e\n\x06run_id\x18\x05 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x06 \x01(\t\"u\n\x07Trigger\x12\x17\n\x13TRIGGER_UNSPECIFIED\x10\x00\x12\x0e\n\nNEW_LABELS\x10\x01\x12\t\n\x05\x44RIFT\x10\x02\x12\x0c\n\x08SCHEDULE\x10\x03\x12\n\n\x06MANUAL\x10\x04\x12\x0e\n\nSTALE_GATE\x10\x05\x12\x0c\n\x08ROLLBACK\x10\x06\"b\n\x0eTrainingSwitch\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0b\n\x03off\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x13\n\x0bswitched_us\x18\x05 \x01(\x03\"\xd1\x02\n\x08RunEvent\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x37\n\x05state\x18\x03 \x01(\x0e\x32(.millrace.wire.trainer.v1.RunEvent.State\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x13\n\x0brequest_ids\x18\x05 \x03(\t\x12\x10\n\x08\x63lock_us\x18\x06 \x01(\x03\x12\x36\n\tcandidate\x18\x07 \x01(\x0b\x32#.millrace.wire.trainer.v1.Candidate\x12\x10\n\x08requests\x18\x08 \x01(\x03\"j\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06QUEUED\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03\x12\n\n\x06PASSED\x10\x04\x12\x0b\n\x07REFUSED\x10\x05\x12\x0c\n\x08\x44\x45\x43LINED\x10\x06\"\xcc\x02\n\tCandidate\x12\x14\n\x0cmodel_digest\x18\x01 \x01(\t\x12\x1a\n\x12gate_report_digest\x18\x02 \x01(\t\x12\x17\n\x0fsnapshot_digest\x18\x03 \x01(\t\x12\x1a\n\x12\x64\x65\x66inition_version\x18\x04 \x01(\x03\x12\x18\n\x10\x63hampion_version\x18\x05 \x01(\x03\x12\x14\n\x0c\x63ode_version\x18\x06 \x01(\t\x12\x0c\n\x04seed\x18\x07 \x01(\x03\x12\x41\n\x07metrics\x18\x08 \x03(\x0b\x32\x30.millrace.wire.trainer.v1.Candidate.MetricsEntry\x12\x10\n\x08template\x18\t \x01(\t\x12\x15\n\rbundle_digest\x18\n \x01(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%millrace/wire/trainer/v1/events.proto\x12\x18millrace.wire.trainer.v1\"\xb3\x02\n\x0fTrainingRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x42\n\x07trigger\x18\x02 \x01(\x0e\x32\x31.millrace.wire.trainer.v1.TrainingRequest.Trigger\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x10\n\x08\x61sked_us\x18\x04 \x01(\x03\x12\x0e\n\x06run_id\x18\x05 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x06 \x01(\t\x12\x13\n\x0b\x61\x63\x63\x65pt_data\x18\x07 \x01(\x08\"u\n\x07Trigger\x12\x17\n\x13TRIGGER_UNSPECIFIED\x10\x00\x12\x0e\n\nNEW_LABELS\x10\x01\x12\t\n\x05\x44RIFT\x10\x02\x12\x0c\n\x08SCHEDULE\x10\x03\x12\n\n\x06MANUAL\x10\x04\x12\x0e\n\nSTALE_GATE\x10\x05\x12\x0c\n\x08ROLLBACK\x10\x06\"b\n\x0eTrainingSwitch\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0b\n\x03off\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x13\n\x0bswitched_us\x18\x05 \x01(\x03\"\xd1\x02\n\x08RunEvent\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x37\n\x05state\x18\x03 \x01(\x0e\x32(.millrace.wire.trainer.v1.RunEvent.State\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x13\n\x0brequest_ids\x18\x05 \x03(\t\x12\x10\n\x08\x63lock_us\x18\x06 \x01(\x03\x12\x36\n\tcandidate\x18\x07 \x01(\x0b\x32#.millrace.wire.trainer.v1.Candidate\x12\x10\n\x08requests\x18\x08 \x01(\x03\"j\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06QUEUED\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03\x12\n\n\x06PASSED\x10\x04\x12\x0b\n\x07REFUSED\x10\x05\x12\x0c\n\x08\x44\x45\x43LINED\x10\x06\"\xcc\x02\n\tCandidate\x12\x14\n\x0cmodel_digest\x18\x01 \x01(\t\x12\x1a\n\x12gate_report_digest\x18\x02 \x01(\t\x12\x17\n\x0fsnapshot_digest\x18\x03 \x01(\t\x12\x1a\n\x12\x64\x65\x66inition_version\x18\x04 \x01(\x03\x12\x18\n\x10\x63hampion_version\x18\x05 \x01(\x03\x12\x14\n\x0c\x63ode_version\x18\x06 \x01(\t\x12\x0c\n\x04seed\x18\x07 \x01(\x03\x12\x41\n\x07metrics\x18\x08 \x03(\x0b\x32\x30.millrace.wire.trainer.v1.Candidate.MetricsEntry\x12\x10\n\x08template\x18\t \x01(\t\x12\x15\n\rbundle_digest\x18\n \x01(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,17 +34,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANDIDATE_METRICSENTRY']._loaded_options = None
   _globals['_CANDIDATE_METRICSENTRY']._serialized_options = b'8\001'
   _globals['_TRAININGREQUEST']._serialized_start=68
-  _globals['_TRAININGREQUEST']._serialized_end=354
-  _globals['_TRAININGREQUEST_TRIGGER']._serialized_start=237
-  _globals['_TRAININGREQUEST_TRIGGER']._serialized_end=354
-  _globals['_TRAININGSWITCH']._serialized_start=356
-  _globals['_TRAININGSWITCH']._serialized_end=454
-  _globals['_RUNEVENT']._serialized_start=457
-  _globals['_RUNEVENT']._serialized_end=794
-  _globals['_RUNEVENT_STATE']._serialized_start=688
-  _globals['_RUNEVENT_STATE']._serialized_end=794
-  _globals['_CANDIDATE']._serialized_start=797
-  _globals['_CANDIDATE']._serialized_end=1129
-  _globals['_CANDIDATE_METRICSENTRY']._serialized_start=1083
-  _globals['_CANDIDATE_METRICSENTRY']._serialized_end=1129
+  _globals['_TRAININGREQUEST']._serialized_end=375
+  _globals['_TRAININGREQUEST_TRIGGER']._serialized_start=258
+  _globals['_TRAININGREQUEST_TRIGGER']._serialized_end=375
+  _globals['_TRAININGSWITCH']._serialized_start=377
+  _globals['_TRAININGSWITCH']._serialized_end=475
+  _globals['_RUNEVENT']._serialized_start=478
+  _globals['_RUNEVENT']._serialized_end=815
+  _globals['_RUNEVENT_STATE']._serialized_start=709
+  _globals['_RUNEVENT_STATE']._serialized_end=815
+  _globals['_CANDIDATE']._serialized_start=818
+  _globals['_CANDIDATE']._serialized_end=1150
+  _globals['_CANDIDATE_METRICSENTRY']._serialized_start=1104
+  _globals['_CANDIDATE_METRICSENTRY']._serialized_end=1150
 # @@protoc_insertion_point(module_scope)

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class TrainingRequest(_message.Message):
-    __slots__ = ("project", "trigger", "reason", "asked_us", "run_id", "actor")
+    __slots__ = ("project", "trigger", "reason", "asked_us", "run_id", "actor", "accept_data")
     class Trigger(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         TRIGGER_UNSPECIFIED: _ClassVar[TrainingRequest.Trigger]
@@ -31,13 +31,15 @@ class TrainingRequest(_message.Message):
     ASKED_US_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     ACTOR_FIELD_NUMBER: _ClassVar[int]
+    ACCEPT_DATA_FIELD_NUMBER: _ClassVar[int]
     project: str
     trigger: TrainingRequest.Trigger
     reason: str
     asked_us: int
     run_id: str
     actor: str
-    def __init__(self, project: _Optional[str] = ..., trigger: _Optional[_Union[TrainingRequest.Trigger, str]] = ..., reason: _Optional[str] = ..., asked_us: _Optional[int] = ..., run_id: _Optional[str] = ..., actor: _Optional[str] = ...) -> None: ...
+    accept_data: bool
+    def __init__(self, project: _Optional[str] = ..., trigger: _Optional[_Union[TrainingRequest.Trigger, str]] = ..., reason: _Optional[str] = ..., asked_us: _Optional[int] = ..., run_id: _Optional[str] = ..., actor: _Optional[str] = ..., accept_data: _Optional[bool] = ...) -> None: ...
 
 class TrainingSwitch(_message.Message):
     __slots__ = ("project", "off", "reason", "actor", "switched_us")
