@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -212,7 +211,7 @@ def test_the_minus_one_of_a_broken_thermometer_is_not_learned_until_a_person_say
     """A value that the contract allows and nothing refuses: the rows that are new are held against those before."""
     now_us = platform.services()["ingestion"]["watermarks_us"]["stations"]
     coming = [e for e in events(WALK_DAYS + BAD_DAYS + BROKEN_DAYS) if e.available_us > now_us]
-    broken = [replace(e, json=_cold(e.json)) if e.source == "readings" else e for e in coming]
+    broken = [e._replace(json=_cold(e.json)) if e.source == "readings" else e for e in coming]
     file = tmp_path / "broken.ndjson"
     file.write_bytes(b"".join(map(write_line, broken)))
     platform.ok("replay", "stations", str(file), "--slice", "6h")
@@ -222,8 +221,12 @@ def test_the_minus_one_of_a_broken_thermometer_is_not_learned_until_a_person_say
     assert "`millrace train stations --accept-data` takes them as they are" in run["reason"]
     told = [e["data"] for e in platform.tail("training.runs") if e["data"]["run_id"] == run["run_id"]]
     assert (told[-1]["state"], told[-1]["reason"]) == ("DECLINED", run["reason"])
+    shown = platform.ok("runs", "show", run["run_id"])
+    assert "DECLINED" in shown and "stuck" in shown and "is -1 in 100% of" in shown, shown
     taken = platform.json("train", "stations", "--wait", "--accept-data", "--reason", "it is as cold as that")
     assert taken["state"] in ("PASSED", "REFUSED"), taken
+    differ = platform.json("runs", "compare", run["run_id"], taken["run_id"])["differ"]
+    assert differ["state"] == ["DECLINED", taken["state"]] and "data snapshot" in differ
 
 
 def test_nothing_is_lost_when_rooms_are_killed(platform):

@@ -19,6 +19,7 @@ from millrace.cli import (
     projects,
     publish,
     replay,
+    runs,
     shadow,
     stack,
     topic_commands,
@@ -75,3 +76,4 @@ app.add_typer(profiles.app, name="data")
 app.add_typer(deadletters.app, name="deadletter")
 app.add_typer(topic_commands.app, name="topics")
 app.add_typer(training.app, name="training")
+app.add_typer(runs.app, name="runs")

@@ -1,4 +1,4 @@
-"""`millrace apply`, `train`, `runs`."""
+"""`millrace apply`, `train`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from millrace.cli.errors import CliError
-from millrace.cli.options import DEFAULT_HOME, Actor, AsJson, Home, Limit, Project, TimeoutSeconds
+from millrace.cli.options import DEFAULT_HOME, Actor, AsJson, Home, Project, TimeoutSeconds
+from millrace.cli.runs import run_dict, state_of
 
 if TYPE_CHECKING:
     from millrace.wire.registry.v1 import service_pb2
@@ -68,7 +69,7 @@ def train(
     actor: Actor = "",
     as_json: AsJson = False,
 ) -> None:
-    """Ask the trainer for a run. It alone decides whether one is made, and says so in `millrace runs`.
+    """Ask the trainer for a run. It alone decides whether one is made, and says so in `millrace runs list`.
 
     New rows are held against those of the last run that passed: rows in which a column suddenly is one value, has none
     or is of another unit are left out, and where that is most of them the run is declined. With --accept-data all rows
@@ -98,44 +99,15 @@ def train(
         if as_json:
             emit_json({"request_id": request_id})
         else:
-            typer.echo(f"asked (request {request_id}); `millrace runs {project}` shows what becomes of it")
+            typer.echo(f"asked (request {request_id}); `millrace runs list {project}` shows what becomes of it")
         return
     run = _await_run(home, project, request_id, timeout)
     if as_json:
-        emit_json(_run_dict(run))
+        emit_json(run_dict(run))
     else:
-        typer.echo(f"run {run.run_id}: {_state(run)} ({run.reason})")
-    if _state(run) == "FAILED":
+        typer.echo(f"run {run.run_id}: {state_of(run)} ({run.reason})")
+    if state_of(run) == "FAILED":
         raise typer.Exit(1)
-
-
-@app.command()
-def runs(
-    project: Annotated[str, typer.Argument(help="Project; empty: all.")] = "",
-    home: Home = DEFAULT_HOME,
-    limit: Limit = 20,
-    as_json: AsJson = False,
-) -> None:
-    """List training runs, newest first.
-
-    Examples:
-
-      millrace runs sensors --json
-    """
-    from millrace.cli.output import emit_json, show_table, when
-    from millrace.cli.remote import stub
-    from millrace.wire.trainer.v1 import service_pb2 as wire
-
-    with stub(home, "trainer") as trainer:
-        found = trainer.ListRuns(wire.ListRunsRequest(project=project, limit=limit)).runs
-    if as_json:
-        emit_json([_run_dict(run) for run in found])
-        return
-    rows = [
-        (run.run_id, run.project, _state(run), f"{run.progress:.0%}", when(run.started_us), _metrics(run), run.reason)
-        for run in found
-    ]
-    show_table(("run", "project", "state", "done", "started", "metrics", "reason"), rows, empty="no runs yet")
 
 
 def await_version(home: Path, project: str, version: int, timeout_s: float) -> list[str]:
@@ -219,24 +191,8 @@ def _await_run(home: Path, project: str, request_id: str, timeout_s: float) -> A
             found = trainer.ListRuns(wire.ListRunsRequest(project=project, limit=50)).runs
             mine = next((run for run in found if request_id in run.request_ids), None)
             if mine is not None:
-                if _state(mine) not in UNFINISHED:
+                if state_of(mine) not in UNFINISHED:
                     return mine
-                shown.update(f"run {mine.run_id}: {_state(mine).lower()} {mine.progress:.0%}")
+                shown.update(f"run {mine.run_id}: {state_of(mine).lower()} {mine.progress:.0%}")
             pause.wait(0.5)
-    raise CliError(f"no verdict after {timeout_s:.0f} s (`millrace runs {project}` shows the state)")
-
-
-def _state(run: Any) -> str:
-    from millrace.wire.trainer.v1 import events_pb2
-
-    return str(events_pb2.RunEvent.State.Name(run.state))
-
-
-def _metrics(run: Any) -> str:
-    return " ".join(f"{name}={value:.4g}" for name, value in sorted(run.candidate.metrics.items()))
-
-
-def _run_dict(run: Any) -> dict[str, Any]:
-    from millrace.cli.output import as_dict
-
-    return as_dict(run)
+    raise CliError(f"no verdict after {timeout_s:.0f} s (`millrace runs list {project}` shows the state)")

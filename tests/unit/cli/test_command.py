@@ -20,8 +20,8 @@ from tests.unit.cli.conftest import FakeRooms
 Run = Callable[..., Any]
 INSTALLED = Path(sys.executable).parent / "millrace"
 TOP = [
-    *("up", "down", "status", "doctor", "apply", "train", "runs", "publish", "predict", "replay", "rollback", "alerts"),
-    *("models", "events", "features", "data", "deadletter", "shadow", "topics", "training"),
+    *("up", "down", "status", "doctor", "apply", "train", "publish", "predict", "replay", "rollback", "alerts"),
+    *("models", "events", "features", "data", "deadletter", "shadow", "topics", "training", "runs"),
 ]
 
 
@@ -33,6 +33,7 @@ def commands() -> list[list[str]]:
     groups["deadletter"] = ["list", "show", "replay"]
     groups["topics"] = ["list", "lag", "check"]
     groups["training"] = ["off", "on", "show"]
+    groups["runs"] = ["list", "show", "compare"]
     return [[name] for name in TOP if name not in groups] + [[g, c] for g, names in groups.items() for c in names]
 
 
@@ -101,7 +102,7 @@ def test_json_is_offered_wherever_something_is_shown() -> None:
 
 
 def test_no_command_without_a_platform_says_so_in_one_line(millrace: Run, tmp_path: Path) -> None:
-    for arguments in (["runs"], ["models", "list"], ["alerts"], ["predict", "p", "k"], ["events", "tail"]):
+    for arguments in (["runs", "list"], ["models", "list"], ["alerts"], ["predict", "p", "k"], ["events", "tail"]):
         result = millrace(*arguments, "--home", str(tmp_path))
         assert result.exit_code == 1
         assert len(result.stderr.splitlines()) == 1
@@ -110,7 +111,7 @@ def test_no_command_without_a_platform_says_so_in_one_line(millrace: Run, tmp_pa
 
 def test_a_room_that_is_gone_is_named(rooms: FakeRooms, millrace: Run) -> None:
     rooms.stop()
-    result = millrace("runs")
+    result = millrace("runs", "list")
     assert result.exit_code == 1
     assert result.stderr.startswith("error: trainer at 127.0.0.1:")
     assert "cannot be reached" in result.stderr

@@ -125,6 +125,6 @@ def test_runs_as_json_keep_numbers_numbers(rooms: FakeRooms, millrace: Run) -> N
     run = trainer_wire.Run(run_id="r", project="pumps", started_us=5, state=trainer_events.RunEvent.PASSED)
     run.candidate.metrics["auc"] = 0.75
     rooms.on["Trainer.ListRuns"] = lambda _: trainer_wire.ListRunsReply(runs=[run])
-    (said,) = json.loads(millrace("runs", "pumps", "--json").stdout)
+    (said,) = json.loads(millrace("runs", "list", "pumps", "--json").stdout)
     assert (said["started_us"], said["state"], said["candidate"]["metrics"]) == (5, "PASSED", {"auc": 0.75})
-    assert "auc=0.75" in millrace("runs").stdout
+    assert "auc=0.75" in millrace("runs", "list").stdout
