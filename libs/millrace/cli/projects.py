@@ -73,7 +73,7 @@ def train(
 
     New rows are held against those of the last run that passed: rows in which a column suddenly is one value, has none
     or is of another unit are left out, and where that is most of them the run is declined. With --accept-data all rows
-    are taken, and what they look like is what later runs are held against.
+    are taken, those that earlier runs left out as well, and what they look like is what later runs are held against.
 
     Examples:
 

@@ -72,7 +72,8 @@ def show(run_id: RunId, home: Home = DEFAULT_HOME, as_json: AsJson = False) -> N
     if data:
         against = f" held against run {data['reference']}" if data["reference"] else ", the first to be looked at"
         accepted = "; accepted as they are by a person" if data["accepted"] else ""
-        typer.echo(f"{data['new_rows']:,} new rows{against}: {data['left_out']:,} left out{accepted}\n")
+        more = f"; {data['stay_out']:,} older ones stay left out" if data["stay_out"] else ""
+        typer.echo(f"{data['new_rows']:,} new rows{against}: {data['left_out']:,} left out{more}{accepted}\n")
         found = [
             (f["column"], f["rule"], when(f["from_us"]), when(f["to_us"]), f["rows"], f["words"])
             for f in (*data["findings"], *data["carried"])
@@ -149,8 +150,8 @@ def _facts(run: service_pb2.Run, report: Mapping[str, Any]) -> Iterator[tuple[st
     yield "asked at (project's clock)", when(run.asked_us)
     yield "started", when(run.started_us)
     yield "finished", when(run.finished_us)
-    yield "data snapshot", made.snapshot_digest
-    yield "definition", made.definition_version
+    yield "data snapshot", run.snapshot_digest
+    yield "definition", run.definition_version
     yield "rows", ", ".join(f"{name} {rows:,}" for name, rows in report.get("rows", {}).items())
     yield "template", made.template
     yield "epochs", max((point.epoch for point in run.curve), default=0)
@@ -170,7 +171,9 @@ def _compared(run: service_pb2.Run, report: Mapping[str, Any]) -> Iterator[tuple
     for name, value in sorted(report.get("environment", {}).items()):
         yield f"environment: {name}", json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else value
     data = report.get("data", {})
-    yield "rows left out", data.get("left_out", "")
+    yield "rows left out", data["left_out"] + data["stay_out"] if data else ""
+    yield "data accepted by a person", data.get("accepted", "")
+    yield "data held against run", data.get("reference", "")
     for column in data.get("profile", {}).get("columns", []):
         yield f"data: {column['name']}", _in_short(column)
 

@@ -35,6 +35,7 @@ from services.feature_store.handlers.sampling import ReadSampler
 from services.feature_store.handlers.turns import Turns
 from services.feature_store.ports import RETRIED, OnlineStore, Place
 
+Seen = Mapping[Place, Position | None]
 # Sets of lookups whose places are remembered: those of the plans that callers ask for again and again.
 MOST_SETS = 1_024
 # What another process applies is seen by looking; what this one applies wakes the reader at once.
@@ -130,8 +131,7 @@ class OnlineReads:
     async def _read(self, feed: ProjectFeed, plan: InputsPlan, entities: Sequence[str]) -> Shared:
         judged: dict[Lookup, Judged] = {}
         as_of: dict[str, int] = {}
-        known: dict[Place, Position | None] = {}
-        await self._round(feed, plan.direct, [entities] * len(plan.direct), judged, as_of, known)
+        seen = [await self._round(feed, plan.direct, [entities] * len(plan.direct), judged, as_of)]
         if plan.joined:
             keys: list[Sequence[str]] = []
             places: dict[Lookup, np.ndarray] = {}
@@ -141,24 +141,23 @@ class OnlineReads:
                 index = {key: i for i, key in enumerate(dict.fromkeys(k for k in wanted if k is not None))}
                 keys.append(list(index))
                 places[lookup] = np.array([-1 if k is None else index[k] for k in wanted], dtype=np.int64)
-            await self._round(feed, plan.joined, keys, judged, as_of, known)
+            seen.append(await self._round(feed, plan.joined, keys, judged, as_of))
             for lookup in plan.joined:
                 judged[lookup] = judged[lookup].at(places[lookup])
         project = feed.definition.project.name
         if self._sampler is not None and (chosen := self._sampler.choose(project, entities)):
-            standings = self._standings(feed, plan, as_of, known)
+            standings = self._standings(feed, plan, seen)
             self._sampler.take(feed, plan, {i: entities[i] for i in chosen}, assemble(plan, judged), standings)
         return Shared(judged, blocked(plan, judged), as_of)
 
-    def _standings(
-        self, feed: ProjectFeed, plan: InputsPlan, as_of: Mapping[str, int], known: Mapping[Place, Position | None]
-    ) -> dict[Lookup, Standing]:
-        """What each lookup was answered from."""
+    def _standings(self, feed: ProjectFeed, plan: InputsPlan, seen: Sequence[Seen]) -> dict[Lookup, Standing]:
+        """What each lookup was answered from: a view that is read directly and through a join is read twice."""
         standings: dict[Lookup, Standing] = {}
-        for lookups in (plan.direct, plan.joined):
+        for lookups, positions in zip((plan.direct, plan.joined), seen, strict=False):
             for lookup, own in zip(lookups, self._places_of(feed, lookups).rows, strict=True):
-                positions = {place.label: at for place in own if (at := known.get(place)) is not None}
-                standings[lookup] = Standing(as_of[lookup.view.id], positions)
+                found = {place.label: at for place in own if (at := positions.get(place)) is not None}
+                at_us = [found[p.label].visible_us if p.label in found else 0 for p in own if p.label != RETRIED]
+                standings[lookup] = Standing(min(at_us), found)
         return standings
 
     async def _round(
@@ -168,9 +167,8 @@ class OnlineReads:
         keys: Sequence[Sequence[str]],
         judged: dict[Lookup, Judged],
         as_of: dict[str, int],
-        known: dict[Place, Position | None],
-    ) -> None:
-        """Read the rows of each lookup's keys in one MGET, with the positions that they reflect."""
+    ) -> Seen:
+        """Read the rows of each lookup's keys in one MGET, with the positions that they reflect: these are returned."""
         places = self._places_of(feed, lookups)
         wanted = [(place, own) for rows, own in zip(places.rows, keys, strict=True) for place in rows]
         found, rows = await self._store.read((*places.positions, *places.retried), wanted)
@@ -179,10 +177,8 @@ class OnlineReads:
         if fresh:
             self._retried |= fresh
             self._places.clear()
-            await self._round(feed, lookups, keys, judged, as_of, known)
-            return
+            return await self._round(feed, lookups, keys, judged, as_of)
         visible = self._noted(places.positions, positions)
-        known.update(zip(places.positions, positions, strict=True))
         stored, columns = {}, iter(rows)
         for lookup, own, entities in zip(lookups, places.rows, keys, strict=True):
             parts = list(zip(*islice(columns, len(own)), strict=True))
@@ -192,6 +188,7 @@ class OnlineReads:
             else:  # a partition of it has no position: it is being filled, and what is there does not add up
                 judged[lookup] = nothing_of(lookup.view, len(entities))
         judged.update(judge_all(_read(stored)))
+        return dict(zip(places.positions, positions, strict=True))
 
     def _places_of(self, feed: ProjectFeed, lookups: tuple[Lookup, ...]) -> _Places:
         """Worked out once: for a single entity that would be a fifth of the work."""

@@ -66,6 +66,7 @@ class JobSpec:
     threads: int = 1
     reference: str = ""  # the run whose rows were the last good ones, told in `reference.json`; empty: none
     accept_data: bool = False  # a person says that the rows are as they should be
+    min_rows: int = 0  # that have to be left when rows that are not fit are taken away
 
     @property
     def is_binary(self) -> bool:

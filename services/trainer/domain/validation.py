@@ -3,8 +3,8 @@
 What is looked for is what a broken upstream leaves behind, not drift, which is what training is there for (drift is
 only told): a value that took a column over, such as the -1 of a call that failed; values that went missing; numbers in
 another unit. Rows are looked at in spans of time (`profiles.spans`), and what is found costs the rows it is found in:
-they are neither learned from nor judged by, now and in later runs. Where that is most of what is new, or the column is
-meant to be so from now on, a person has to decide.
+they are neither learned from nor judged by, now and in the runs after this one. Where that is most of what is new, or
+the column is meant to be so from now on, a person has to decide.
 
 The idea of checking data before training, and the story of the -1, are of Breck et al., "Data Validation for Machine
 Learning" (MLSys 2019). The limits below were set so that the platform's own examples, replayed whole, raise none.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from services.trainer.domain.examples import Examples
 from services.trainer.domain.profiles import (
-    MOST_VALUES,
+    LEAST_VALUES,
+    SELDOM,
     SHARES,
     SPAN_ROWS,
     ColumnProfile,
@@ -34,24 +35,25 @@ from services.trainer.domain.profiles import (
     Value,
     binned,
     columns_of,
+    even_factor,
     is_missing,
+    shares,
     spans,
-    top_values,
 )
 
 CODE_SHARE = 0.01  # of a value that stands for "none" and was never there
+ALONE = 0.05  # of the values beyond all that was known, those that are not the code: frost comes by degrees
+FAR = 2.0  # a code of nines is that much greater than all that was known; what grows passes 99 on its way
 FOREIGN_SHARE = 0.05  # beyond what one value ever had, of a value that was hardly there
-HARDLY = 0.001
 SETTLED = 0.9  # a column that was nearly one value for a whole span says nothing by being one value
 REST = 0.1  # of the rows that had other values even in the span where they were fewest
 GAP = 0.1  # of rows without a value, beyond the worst span known
-LEAST_FACTOR = 3.0  # of all quantiles alike: what a unit changes; growth is seldom even
-EVEN = 0.15  # how far the factors of the quantiles may lie apart, as log10
-LEAST_QUANTILES = 4
+LEAST_FACTOR = math.log10(3)  # of all quantiles alike, beyond any span known: a unit's; growth is seldom even
 DRIFTED = 0.25  # the usual reading of the population stability index: a major shift
 MOST_LEFT_OUT = 0.5  # of the new rows; beyond that a person decides
+LONGEST = 60  # characters of a text that is told
 CODES = frozenset({99.0, 999.0, 9_999.0, 99_999.0, 999_999.0, 2_147_483_647.0})
-WORDS = frozenset({"null", "none", "nan", "n/a", "na", "unknown", "undefined", "error", "-1", "-"})
+WORDS = frozenset({"null", "none", "nan", "n/a", "unknown", "undefined", "error", "-1", "-"})
 
 
 class Rule(StrEnum):
@@ -106,35 +108,34 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What came of it: `kept` rows are fit. `findings` are of new rows, `carried` of rows that an earlier run left out.
-    `drifted`: columns by their population stability index. `problem`: why nobody should learn from these rows."""
+    """What came of it: `kept` rows are fit; of the new ones, `left_out` are not. `findings` are of these, the gravest
+    first; `carried` are of the `stay_out` rows that an earlier run left out. `drifted`: columns by their population
+    stability index. `problem`: why nobody should learn from these rows."""
 
     kept: Mask
     new_rows: int
+    left_out: int = 0
+    stay_out: int = 0
     findings: tuple[Finding, ...] = ()
     carried: tuple[Finding, ...] = ()
     drifted: tuple[tuple[str, float], ...] = ()
     problem: str = ""
 
     @property
-    def left_out(self) -> int:
-        """How many rows are not fit."""
-        return int((~self.kept).sum())
-
-    @property
     def words(self) -> str:
         """What was left out and why; empty for nothing."""
-        if not self.left_out:
-            return ""
-        more = f", and {len(self.findings) - 1} more" if len(self.findings) > 1 else ""
-        why = self.findings[0].words + more if self.findings else "as in the run before"
-        return f"{self.left_out:,} of {len(self.kept):,} rows left out: {why}; "
+        told = ""
+        if self.findings:
+            more = f", and {len(self.findings) - 1} more" if len(self.findings) > 1 else ""
+            told = f"{self.left_out:,} of {self.new_rows:,} new rows left out: {self.findings[0].words}{more}; "
+        return told + (f"{self.stay_out:,} rows stay left out; " if self.stay_out else "")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without the rows."""
         return {
             "new_rows": self.new_rows,
             "left_out": self.left_out,
+            "stay_out": self.stay_out,
             "findings": [_told(finding) for finding in self.findings],
             "carried": [_told(finding) for finding in self.carried],
             "drifted": [{"column": name, "psi": value} for name, value in self.drifted],
@@ -155,106 +156,99 @@ def validate(examples: Examples, known: Known | None, *, accepted: bool = False)
     if known is None or accepted or not len(examples):
         return Validation(kept, len(examples))
     columns = dict(columns_of(examples))
-    moments_us = examples.moments_us
-    until_us = known.profile.until_us
-    begin = int(np.searchsorted(moments_us, until_us))
-    carried = tuple(
-        f for f in known.left_out if f.column in columns and moments_us[0] <= f.to_us and f.from_us < until_us
-    )
+    carried = tuple(f for f in known.left_out if f.column in columns and examples.moments_us[0] <= f.to_us)
     for finding in carried:
-        kept[:begin] &= ~finding.mask(moments_us[:begin], columns[finding.column][:begin])
+        kept &= ~finding.mask(examples.moments_us, columns[finding.column])
+    stay_out = int((~kept).sum())
+    new = kept & (examples.moments_us >= known.profile.until_us)
+    times = examples.moments_us[new]
+    fit = np.ones(len(times), dtype=bool)
     findings: list[Finding] = []
     drifted: list[tuple[str, float]] = []
-    for profile in known.profile.columns:
-        values = columns.get(profile.name)
-        if values is None or (values.dtype == object) is not profile.is_text:
+    for column in known.profile.columns:
+        values = columns.get(column.name)
+        if values is None or (values.dtype == object) is not column.is_text:
             continue  # another definition: there is nothing to compare it with
-        fresh = values[begin:]
-        for part in spans(moments_us[begin:]):
-            times = moments_us[begin:][part]
-            for finding in _broken(profile, times, fresh[part]):
-                kept[begin:][part] &= ~finding.mask(times, fresh[part])
+        fresh = values[new]
+        for part in spans(times):
+            for finding in _broken(column, times[part], fresh[part]):
+                fit[part] &= ~finding.mask(times[part], fresh[part])
                 findings.append(finding)
-        if (shift := _shift(profile, fresh)) >= DRIFTED:
-            drifted.append((profile.name, round(shift, 4)))
+        if (shift := _shift(column, fresh)) >= DRIFTED:
+            drifted.append((column.name, round(shift, 4)))
+    kept[new] = fit
+    left_out = int((~fit).sum())
+    findings.sort(key=lambda finding: -finding.rows)
     drifted.sort(key=lambda pair: -pair[1])
-    new_rows, fit = len(examples) - begin, int(kept[begin:].sum())
-    made = Validation(kept, new_rows, tuple(findings), carried, tuple(drifted))
-    if new_rows - fit <= MOST_LEFT_OUT * new_rows:
+    made = Validation(kept, len(times), left_out, stay_out, tuple(findings), carried, tuple(drifted))
+    if left_out <= MOST_LEFT_OUT * len(times):
         return made
-    problem = f"{new_rows - fit:,} of {new_rows:,} new rows are not fit to be learned from: " + "; ".join(
-        finding.words for finding in findings[:3]
-    )
-    return Validation(kept, new_rows, made.findings, carried, made.drifted, problem)
+    why = "; ".join(finding.words for finding in findings[:3])
+    return replace(made, problem=f"{left_out:,} of {len(times):,} new rows are not fit to be learned from: {why}")
 
 
 def _broken(known: ColumnProfile, times: NDArray[np.int64], values: NDArray[Any]) -> Iterator[Finding]:
-    """What is wrong with one column in one span. A column whose values went missing, or are of another unit, is not
-    looked at further."""
-    of, from_us, to_us = len(values), int(times[0]), int(times[-1])
-    gap = float(is_missing(values).mean())
-    most = known.missing_most
+    """What is wrong with one column in one span, one thing after the other: each is looked for in what is left."""
+    from_us, to_us = int(times[0]), int(times[-1])
+    gone = is_missing(values)
+    gap, most = float(gone.mean()), known.missing_most
     if gap > most and gap >= min(max(2 * most, most + GAP), (1 + most) / 2):
-        yield Finding(known.name, Rule.MISSING, from_us, to_us, round(gap * of), of, most, gap)
+        yield Finding(known.name, Rule.MISSING, from_us, to_us, int(gone.sum()), len(values), most, gap)
+    present = values[~gone]
+    if min(len(present), known.values) < LEAST_VALUES:
         return
-    for value, share in top_values(values, MOST_VALUES):
-        if _took_over(known, value, share):
-            yield Finding(
-                known.name, Rule.STUCK, from_us, to_us, round(share * of), of, known.share(value), share, value
-            )
-            return
-    factor = _factor(known, values)
-    if factor is not None:
-        rows = of - round(gap * of)
-        yield Finding(known.name, Rule.SCALE, from_us, to_us, rows, of, known.quantiles[SHARES.index(0.5)], factor)
+    counted = [one for one in shares(present) if one[1] >= CODE_SHARE]
+    stuck = [one for one in counted if _took_over(known, one[0], one[1], present)]
+    for value, share, rows in stuck:
+        was = known.share(value)
+        yield Finding(known.name, Rule.STUCK, from_us, to_us, rows, len(present), was, share, value)
+        present = present[present != value]
+    factor = None if known.is_text or known.is_discrete else even_factor(known.quantiles, present)
+    if factor is None:
+        return
+    if factor >= known.factor_greatest + LEAST_FACTOR or factor <= known.factor_least - LEAST_FACTOR:
+        was = known.quantiles[SHARES.index(0.5)]
+        yield Finding(known.name, Rule.SCALE, from_us, to_us, int((~gone).sum()), len(values), was, 10**factor)
 
 
-def _took_over(known: ColumnProfile, value: Value, share: float) -> bool:
-    """Whether it cannot be chance that so many rows of a span have this one value."""
-    is_new = known.share(value) < HARDLY
-    if is_new and _is_code(known, value):
-        return share >= CODE_SHARE
+def _took_over(known: ColumnProfile, value: Value, share: float, values: NDArray[Any]) -> bool:
+    """Whether it cannot be chance that so many values of a span are this one."""
+    is_new = known.share(value) < SELDOM
+    if is_new and (_is_word(value) or _is_code(known, value, values)):
+        return True
     if is_new and not known.is_discrete and not known.is_text:
         return share >= known.single_most + FOREIGN_SHARE
     return known.single_most <= SETTLED and 1 - share <= (1 - known.single_most) * REST
 
 
-def _is_code(known: ColumnProfile, value: Value) -> bool:
-    """Whether the value is one that programs write for "none", and lies beyond all that was known."""
+def _is_word(value: Value) -> bool:
+    return isinstance(value, str) and value.strip().lower() in WORDS
+
+
+def _is_code(known: ColumnProfile, value: Value, values: NDArray[Any]) -> bool:
+    """Whether the number is one that programs write for "none": it lies apart from all that was known, and nearly
+    alone."""
     if isinstance(value, str):
-        return value.strip().lower() in WORDS
-    if known.least <= value <= known.greatest:
         return False
-    return value in CODES or (value < 0 <= known.least)
-
-
-def _factor(known: ColumnProfile, values: NDArray[Any]) -> float | None:
-    """By how much all quantiles moved alike; None where they did not, or not by enough."""
-    if known.is_text or not known.quantiles or known.is_discrete:
-        return None
-    present = values[~is_missing(values)]
-    if not len(present):
-        return None
-    now = np.quantile(present, SHARES)
-    pairs = [(a, b) for a, b in zip(known.quantiles, now.tolist(), strict=True) if a * b > 0]
-    if len(pairs) < LEAST_QUANTILES:
-        return None
-    logs = [math.log10(b / a) for a, b in pairs]
-    middle = float(np.median(logs))
-    is_even = max(logs) - min(logs) <= EVEN
-    return float(10**middle) if is_even and abs(middle) >= math.log10(LEAST_FACTOR) else None
+    if value < 0 <= known.least:
+        beyond = values[values < known.least]
+    elif value in CODES and value > FAR * max(known.greatest, 0.0):
+        beyond = values[values > known.greatest]
+    else:
+        return False
+    return bool((beyond != value).sum() <= ALONE * len(beyond))
 
 
 def _shift(known: ColumnProfile, values: NDArray[Any]) -> float:
     """The population stability index of a column's new rows; 0 where it cannot be told."""
     present = values[~is_missing(values)]
-    if len(present) < SPAN_ROWS or not known.top:
+    if min(len(present), known.values) < SPAN_ROWS:
         return 0.0
     if not known.is_text:
-        return psi(known.counts, binned(present[np.isfinite(present)], known.edges))
+        return psi(known.counts, binned(present, known.edges))
     found = [int((present == value).sum()) for value, _ in known.top]
-    shares = np.array([share for _, share in known.top]) / (1 - known.missing)
-    before = np.append(shares, max(1 - shares.sum(), 0.0)) * len(present)
+    before = np.array([share for _, share in known.top])
+    before = np.append(before, max(1 - before.sum(), 0.0)) * len(present)
     return psi(before, [*found, len(present) - sum(found)])
 
 
@@ -263,4 +257,6 @@ def _told(finding: Finding) -> dict[str, Any]:
 
 
 def _shown(value: Value | None) -> str:
-    return f"'{value}'" if isinstance(value, str) else f"{value:g}"
+    if isinstance(value, str):
+        return f"'{value if len(value) <= LONGEST else value[:LONGEST] + '…'}'"
+    return f"{value:g}"

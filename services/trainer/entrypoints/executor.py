@@ -8,6 +8,7 @@ import logging
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from millrace.definitions.canonical import from_canonical_json, to_canonical_json
 from millrace.definitions.model import FieldType, Project
@@ -16,6 +17,7 @@ from millrace.stores.files import write_whole
 
 from services.trainer.domain.examples import ColumnSpec
 from services.trainer.domain.job import GATE, ChampionSpec, GateSettings, JobResult, JobSpec, NetSettings
+from services.trainer.domain.profiles import LABEL
 from services.trainer.domain.runs import CandidateModel, Run, State
 from services.trainer.errors import JobFailed, NeighbourUnavailable, Superseded
 from services.trainer.handlers import Desk, consider, record_run
@@ -207,8 +209,9 @@ class Executor:
         if run.reference:
             async with self._desk.runs.read() as book:
                 good = await book.run(run.reference)
-            assert good is not None, f"run {run.reference} is gone"
-            write_whole(folder / "reference.json", json.dumps(json.loads(good.report_json)["data"]).encode())
+            if good is None:
+                raise JobFailed(f"run {run.reference}, whose rows this one's are held against, is gone")
+            write_whole(folder / "reference.json", json.dumps(_comparable(good, run)).encode())
         if run.mode == GATE and run.candidate is not None:
             for name, digest in (("model", run.candidate.model_digest), ("bundle", run.candidate.bundle_digest)):
                 suffix = "onnx" if name == "model" else "json"
@@ -230,6 +233,7 @@ class Executor:
                 definition_version=run.definition_version,
                 reference=run.reference,
                 accept_data=run.accept_data,
+                min_rows=project.training.min_rows,
             )
             write_whole(folder / "spec.json", spec.to_json().encode())
             result = await self._shop.jobs.run(folder, lambda progress: self._note(run, progress))
@@ -312,6 +316,27 @@ def _candidate(spec: JobSpec, result: JobResult) -> CandidateModel:
         template=result.template,
         metrics=dict(result.metrics),
     )
+
+
+def _comparable(good: Run, run: Run) -> dict[str, Any]:
+    """What the report of `good` says of its rows, but for columns that are made in another way now: their values are
+    others in every row, and nothing is known of them."""
+    data: dict[str, Any] = json.loads(good.report_json)["data"]
+    before, now = (_columns(from_canonical_json(one.definition_json)) for one in (good, run))
+    same = {name for name, made in now.items() if before.get(name) == made}
+    kept = {name: [one for one in data[name] if one["column"] in same] for name in ("findings", "carried")}
+    columns = [column for column in data["profile"]["columns"] if column["name"] in same]
+    return data | kept | {"profile": data["profile"] | {"columns": columns}}
+
+
+def _columns(project: Project) -> dict[str, Any]:
+    """How each column of a training set is made."""
+    label = project.label
+    made: dict[str, Any] = {LABEL: (label, project.source(label.source))}
+    for item in project.model.inputs:
+        views = [project.view(item.view), *(project.view(carrier.partition(".")[0]) for carrier in item.carriers)]
+        made[item.name] = (item, views, [project.source(view.source) for view in views])
+    return made
 
 
 def _text(path: Path) -> str:

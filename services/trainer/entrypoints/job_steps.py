@@ -29,7 +29,7 @@ from services.trainer.domain.gate import LINEAR, canonical_json
 from services.trainer.domain.job import GATE, JobResult, JobSpec
 from services.trainer.domain.metrics import Floats
 from services.trainer.domain.profiles import Profile, profile
-from services.trainer.domain.validation import Known, read_findings, validate
+from services.trainer.domain.validation import Known, Validation, read_findings, validate
 from services.trainer.entrypoints.job_gate import Judged, Yardstick, leave, put_before_gate, told, yardstick
 
 if TYPE_CHECKING:
@@ -82,12 +82,10 @@ def run(folder: Path) -> JobResult:
 def _run(folder: Path, spec: JobSpec, progress: Progress) -> JobResult:
     examples = read_examples(folder / "rows.arrow", spec.inputs)
     data = validate(examples, _known(folder, spec), accepted=spec.accept_data)
-    progress.step("validate", SHARE_READ, rows=len(examples), left_out=data.left_out)
-    if data.problem:
+    progress.step("validate", SHARE_READ, rows=len(examples), left_out=data.left_out + data.stay_out)
+    if problem := _unfit(spec, data):
         write_whole(folder / "report.json", canonical_json({"data": told(spec, data)}).encode())
-        return JobResult(
-            declined=f"{data.problem}; `millrace train {spec.project} --accept-data` takes them as they are"
-        )
+        return JobResult(declined=f"{problem}; `millrace train {spec.project} --accept-data` takes them as they are")
     examples = examples.where(data.kept)
     split = split_by_time(examples, holdout=spec.gate.holdout, validation=VALIDATION_SHARE)
     if min(len(split.fit), len(split.validation), len(split.holdout)) < 2:
@@ -101,6 +99,14 @@ def _run(folder: Path, spec: JobSpec, progress: Progress) -> JobResult:
     result = replace(result, reason=data.words + result.reason)
     progress.step("gate", SHARE_GATED, verdict=result.verdict, template=result.template)
     return result
+
+
+def _unfit(spec: JobSpec, data: Validation) -> str:
+    """Why nothing is learned from these rows; empty when something is."""
+    left = int(data.kept.sum())
+    if data.problem or not data.words or left >= spec.min_rows:
+        return data.problem
+    return f"{data.words}{left:,} labelled rows are left, {spec.min_rows:,} are needed"
 
 
 def _known(folder: Path, spec: JobSpec) -> Known | None:

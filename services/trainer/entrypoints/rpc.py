@@ -153,6 +153,8 @@ async def _message(book: Book, run: Run, *, whole: bool) -> service_pb2.Run:
         triggers=[request.trigger.value for request in requests],
         progress=run.progress,
         requests=len(asked),
+        snapshot_digest=run.snapshot_digest,
+        definition_version=run.definition_version,
         forgotten=await book.forgotten(run.snapshot_digest),
     )
     if run.candidate is not None:

@@ -26,7 +26,8 @@ def report(**changes: Any) -> dict[str, Any]:
         "checks": [{"name": "floor:auc", "passed": False, "reason": "auc 0.51 misses the floor 0.6"}],
         "metrics": {"candidate": {"auc": 0.51}, "constant": {"auc": 0.5}, "champion": {"auc": 0.52, "ece": 0.01}},
         "data": {
-            "reference": "r0", "accepted": False, "new_rows": 700, "left_out": 40, "findings": [FINDING], "carried": [],
+            "reference": "r0", "accepted": False, "new_rows": 700, "left_out": 40, "stay_out": 5,
+            "findings": [FINDING], "carried": [],
             "drifted": [{"column": "last.kind", "psi": 0.31}], "profile": {"columns": [column]},
         },
     } | changes  # fmt: skip
@@ -49,7 +50,7 @@ def test_a_run_is_shown_with_what_it_left_out_and_what_the_gate_asked(rooms: Fak
         "pumps: REFUSED",
         "drift, new_labels (3 requests)",
         "fit 800, validation 100, holdout 160",
-        "700 new rows held against run r0: 40 left out",
+        "700 new rows held against run r0: 40 left out; 5 older ones stay left out",
         "last.pressure is -1 in 8% of 500 rows",
         "2024-10-04 00:00:00",
         "last.kind",
@@ -69,7 +70,9 @@ def test_a_run_without_a_report_is_shown_as_far_as_it_is(rooms: FakeRooms, millr
     declined = {"data": report()["data"] | {"accepted": True, "reference": "", "profile": {}}}
     queued.gate_report_json = json.dumps(declined)
     said = millrace("runs", "show", "r1").stdout
-    assert "700 new rows, the first to be looked at: 40 left out; accepted as they are by a person" in said
+    assert (
+        "700 new rows, the first to be looked at: 40 left out; 5 older ones stay left out; accepted as they are" in said
+    )
     queued.gate_report_json = "{"
     broken = millrace("runs", "show", "r1")
     assert broken.exit_code == 1 and "the report of run r1 is not JSON" in broken.stderr
@@ -100,4 +103,4 @@ def test_two_runs_are_compared_by_what_differs(rooms: FakeRooms, millrace: Run) 
     runs["c"].candidate.metrics["auc"] = 0.6
     runs["c"].gate_report_json = json.dumps(report(data=report()["data"] | {"left_out": 0}))
     differ = json.loads(millrace("runs", "compare", "a", "c", "--json").stdout)["differ"]
-    assert differ == {"metric auc": [0.51, 0.6], "rows left out": [40, 0]}
+    assert differ == {"metric auc": [0.51, 0.6], "rows left out": [45, 5]}

@@ -1,10 +1,12 @@
 """Online answers: values, status and age to the microsecond, joins, waiting."""
 
 import asyncio
+from dataclasses import replace
 
 import grpc
 import pytest
 from millrace.client.columns import read_columns
+from millrace.definitions.model import FieldType, Input
 from millrace.runtime.doors import grpc_errors
 from millrace.wire.feature_store.v1 import service_pb2, service_pb2_grpc
 
@@ -151,6 +153,59 @@ async def test_many_entities_share_one_joined_row(redis_client):
         answer = await counting.read("shop", [f"o{n}" for n in range(40)], (), 0, 1.0)
     assert values(answer)["habits.payments_3h"] == [1] * 40
     assert asked == [80, 10]  # 40 orders; one customer and his four channels, in two partitions
+
+
+async def test_a_view_read_directly_and_through_a_join_is_told_from_two_positions(redis_client):
+    """Between the two rounds of one read the log may move on: what was sampled says where each of them stood."""
+    world = await make(redis_client)
+    number = FieldType.NUMBER
+    inputs = (
+        Input("amount", "order", "amount", number),
+        Input("theirs", "order", "amount", number, through="order.customer"),
+    )
+    await world.learn(replace(world.project, model=replace(world.project.model, inputs=inputs)), 2)
+    taken = []
+    async with running(world):
+        await world.publish(order(1, START_US, customer="o2"), order(2, START_US), until_us=START_US + HOUR_US)
+        await read(world, ["o1"], START_US + HOUR_US)
+        moving = MovingStore(world, START_US + 2 * HOUR_US)
+        reads = OnlineReads(moving, world.store.feeds, world.store.progress, TakingSampler(taken))
+        answer = await reads.read("shop", ["o1"], (), 0, 1.0)
+    assert values(answer) == {"amount": [9.5], "theirs": [9.5]}
+    [standings] = taken
+    by_round = {bool(lookup.carriers): standing for lookup, standing in standings.items()}
+    assert (by_round[False].as_of_us, by_round[True].as_of_us) == (START_US + HOUR_US, START_US + 2 * HOUR_US)
+    first, second = ({p: at.offset for p, at in by_round[joined].positions.items()} for joined in (False, True))
+    assert second == {label: offset + 1 for label, offset in first.items()}
+
+
+class MovingStore:
+    """After the first look the log moves on to `until_us` before the next."""
+
+    def __init__(self, world, until_us):
+        self._world, self._until_us = world, until_us
+
+    async def read(self, places, wanted=()):
+        found = await self._world.online.read(places, wanted)
+        if self._until_us:
+            until_us, self._until_us = self._until_us, 0
+            await self._world.publish(until_us=until_us)
+            own = [place for place in places if place.label in ("0", "1")]
+            await until(lambda: self._world.store.progress.visible_us(own) >= until_us, what="it has moved on")
+        return found
+
+
+class TakingSampler:
+    """Samples every read; keeps what it was answered from."""
+
+    def __init__(self, taken):
+        self._taken = taken
+
+    def choose(self, project, entities):
+        return list(range(len(entities)))
+
+    def take(self, feed, plan, chosen, cells, standings):
+        self._taken.append(standings)
 
 
 class CountingStore:

@@ -119,6 +119,27 @@ async def test_rows_are_held_against_those_of_the_last_run_that_passed(world, tm
     assert not list(tmp_path.glob("*/reference.json"))
 
 
+async def test_of_a_column_that_is_made_in_another_way_now_nothing_is_known(world, tmp_path):
+    async with Shop(world, tmp_path) as shop:
+        await ask_by_hand(world)
+        await shop.ends()
+        definition = world.definitions.projects["pumps"]
+        [view] = definition.project.views
+        other = replace(definition.project, views=(replace(view, derive=(("double", "2 * pressure"),)),))
+        for name, project, known in (
+            ("gate", replace(definition.project, gate=replace(other.gate, margin=0.1)), 3),
+            ("view", other, 1),
+            ("label", replace(other, label=replace(other.label, value="broken > 1")), 2),  # of those of the run before
+        ):
+            world.definitions.projects["pumps"] = replace(definition, project=project)
+            world.clocks.time_us += 2 * 86_400_000_000
+            await world.ask(TrainingRequest.MANUAL, world.clocks.time_us, name)
+            end = (await shop.ends(len(shop.jobs.specs) + 1))[-1]
+            async with world.runs.read() as book:
+                seen = json.loads((await book.run(end.run_id)).report_json)["data"]["seen"]
+            assert len(seen["profile"]["columns"]) == known, name
+
+
 async def test_a_failed_job_says_why(world, tmp_path):
     async with Shop(world, tmp_path, fails="the job ended with status 1: ValueError: no") as shop:
         await ask_by_hand(world)

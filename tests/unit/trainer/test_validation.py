@@ -9,6 +9,7 @@ import pytest
 from millrace.definitions.model import DAY_US
 
 from services.trainer.domain.examples import Examples
+from services.trainer.domain.gate import canonical_json
 from services.trainer.domain.profiles import SPAN_ROWS, Profile, profile, spans
 from services.trainer.domain.validation import Known, Rule, read_findings, validate
 from services.trainer.entrypoints.job_steps import run
@@ -85,10 +86,10 @@ def test_the_minus_one_of_a_call_that_failed_is_left_out(known, column, share):
     hit = within(rows, 45, 3) & (np.random.default_rng(9).random(len(rows)) < share)
     found = validate(changed(rows, column, hit, -1.0), known)
     assert {(f.column, f.rule, f.value) for f in found.findings} == {(column, Rule.STUCK, -1.0)}
-    assert [int(f.from_us - FIRST_US) // DAY_US for f in found.findings] == [45, 46, 47]
-    assert (found.kept == ~hit).all() and sum(f.rows for f in found.findings) == hit.sum()
-    assert found.words.startswith(f"{hit.sum():,} of 18,000 rows left out: {column} is -1 in ")
-    assert "on 2024-11-18 (0% before), and 2 more; " in found.words
+    assert sorted(int(f.from_us - FIRST_US) // DAY_US for f in found.findings) == [45, 46, 47]
+    assert (found.kept == ~hit).all() and sum(f.rows for f in found.findings) == found.left_out == hit.sum()
+    assert found.words.startswith(f"{hit.sum():,} of 6,300 new rows left out: {column} is -1 in ")
+    assert found.words.endswith(" (0% before), and 2 more; ") and " on 2024-11-" in found.words
 
 
 def test_a_value_within_the_range_that_takes_a_spread_column_over(known):
@@ -127,6 +128,90 @@ def test_numbers_of_another_unit(known, factor):
     assert (found.kept == ~hit).all()
 
 
+def test_one_thing_does_not_hide_another(known):
+    rows, draw = examples(60, 3), np.random.default_rng(4).random(60 * A_DAY)
+    day = within(rows, 50, 2)
+    for parts in (
+        ((draw < 0.3, -1.0), ((draw > 0.3) & (draw < 0.4), -2.0)),
+        ((draw < 0.15, np.nan), ((draw > 0.15) & (draw < 0.4), -1.0)),
+        ((draw > 0.02, lambda values: values * 1000), (draw < 0.02, -1.0)),
+    ):
+        broken, wrong = rows, np.zeros(len(rows), dtype=bool)
+        for where, value in parts:
+            broken, wrong = changed(broken, "pressure", day & where, value), wrong | (day & where)
+        found = validate(broken, known)
+        assert (found.kept == ~wrong).mean() > 0.998, [f.words for f in found.findings]
+        assert not found.kept[wrong].any()
+
+
+def frost(rows) -> Examples:
+    """Whole degrees that were above zero so far: the first frost of a winter."""
+    day = (rows.moments_us - FIRST_US) // DAY_US
+    level = np.where(day < 40, 14, np.maximum(14 - (day - 40) * 1.2, -6))
+    degrees = np.round(level + np.random.default_rng(1).normal(0, 3, len(rows)))
+    degrees = np.where(day < 40, np.maximum(degrees, 2), degrees)
+    return changed(rows, "swing", slice(None), degrees)
+
+
+def filled(rows) -> Examples:
+    """A column that had no values, and then mostly zeros."""
+    values = np.where(within(rows, 40, 20), np.random.default_rng(2).random(len(rows)) > 0.97, np.nan)
+    return changed(rows, "swing", slice(None), values)
+
+
+def weekly(rows) -> Examples:
+    """A quarter of it on Sundays, always."""
+    sunday = ((rows.moments_us // DAY_US) % 7) == 3
+    values = np.random.default_rng(3).lognormal(2, 1.8, len(rows))
+    return changed(rows, "swing", slice(None), np.where(sunday, values / 4, values))
+
+
+def many_kinds(rows) -> Examples:
+    """Seventy kinds, one of which is called unknown."""
+    kinds = np.array([f"k{n}" for n in range(69)] + ["unknown"], dtype=object)
+    return changed(rows, "kind", slice(None), np.random.default_rng(5).choice(kinds, len(rows)))
+
+
+def counter(rows) -> Examples:
+    """Days since the beginning, past 99."""
+    return changed(rows, "swing", slice(None), 55 + (rows.moments_us - FIRST_US) // DAY_US)
+
+
+@pytest.mark.parametrize("make", [frost, filled, weekly, many_kinds, counter])
+def test_what_is_only_new_is_no_fault(make):
+    rows = make(examples(60, 3))
+    seen = profile(rows.where(within(rows, 0, 40)))
+    found = validate(rows, Known("r", Profile.from_dict(json.loads(json.dumps(seen.as_dict())))))
+    assert not found.findings, found.words
+
+
+def test_numbers_that_are_not_finite_are_no_values(known):
+    rows = examples(60, 3)
+    hit = within(rows, 50, 2) & (np.arange(len(rows)) % 4 == 0)
+    broken = changed(rows, "pressure", hit, np.inf)
+    found = validate(broken, known)
+    assert {(f.rule, f.rows) for f in found.findings} == {(Rule.MISSING, 75)} and (found.kept == ~hit).all()
+    told = json.loads(canonical_json(found.as_dict() | {"profile": profile(broken).as_dict()}))
+    later = Known("r2", Profile.from_dict(told["profile"]), read_findings(told["findings"]))
+    assert validate(broken, later).stay_out == hit.sum()
+    nothing_else = changed(rows, "swing", slice(None), np.inf)
+    assert profile(nothing_else).columns[1].missing == 1.0
+    assert not validate(nothing_else, Known("r", profile(nothing_else))).findings
+
+
+def test_what_was_left_out_of_the_last_days_stays_out_when_more_of_them_is_there(known):
+    """220 rows of a day had too many gaps; of all 300 rows of it they are not too many."""
+    rows = examples(44, 3)
+    last = np.flatnonzero(within(rows, 43, 1))
+    broken = changed(rows, "pressure", last[:28], np.nan)
+    early = broken.where(np.arange(len(rows)) < last[220])
+    found = validate(early, known)
+    assert found.left_out == 28
+    later = Known("r2", profile(early.where(found.kept)), found.findings)
+    again = validate(broken, later)
+    assert not again.findings and again.stay_out == 28 and not again.kept[last[:28]].any()
+
+
 def test_drift_is_told_and_costs_nothing(known):
     rows = examples(60, 8)
     found = validate(changed(rows, "pressure", within(rows, 40, 20), lambda values: values + 60), known)
@@ -158,9 +243,9 @@ def test_what_one_run_left_out_stays_out_of_later_ones(known):
     later = Known("run-2", Profile.from_dict(told["profile"]), read_findings([*told["carried"], *told["findings"]]))
     second = changed(examples(60, 3), "pressure", within(examples(60, 3), 42, 2), -1.0)
     again = validate(second, later)
-    assert not again.findings and len(again.carried) == 2 and again.left_out == 2 * A_DAY
+    assert not again.findings and len(again.carried) == 2 and (again.left_out, again.stay_out) == (0, 2 * A_DAY)
     assert (again.kept == ~within(second, 42, 2)).all()
-    assert again.words == "600 of 18,000 rows left out: as in the run before; "
+    assert again.words == "600 rows stay left out; "
     window = second.where(second.moments_us >= FIRST_US + 45 * DAY_US)
     assert validate(window, later).carried == (), "it has left the window"
 
@@ -199,9 +284,10 @@ def test_a_job_learns_from_the_rows_that_are_fit_and_says_which_are_not(tmp_path
     result, said = done(second, replace(SPEC, reference="first"))
     labelled = np.isfinite(later[1]["label"].to_numpy())
     broken = int(labelled[third].sum())
+    new = int((moments(good) >= report["data"]["profile"]["until_us"]).sum()) + 2 * int(labelled.sum())
     assert said["data"]["reference"] == "first" and said["data"]["left_out"] == broken
     assert sum(said["rows"].values()) == 3 * int(labelled.sum()) - broken
-    assert result.reason.startswith(f"{broken:,} of 7,056 rows left out: x is -1 in ") and result.verdict
+    assert result.reason.startswith(f"{broken:,} of {new:,} new rows left out: x is -1 in ") and result.verdict
 
     rest = pa.concat_tables([good, later[1], shifted(later[1], 2)])
     write(second / "rows.arrow", put(rest, "x", np.full(len(rest), -1.0)))
@@ -211,8 +297,18 @@ def test_a_job_learns_from_the_rows_that_are_fit_and_says_which_are_not(tmp_path
     assert "new rows are not fit to be learned from: x is -1 in 100% of" in declined.declined
     assert declined.declined.endswith("`millrace train pumps --accept-data` takes them as they are")
     assert json.loads((second / "report.json").read_text())["data"]["findings"]
+    (second / "spec.json").write_text(replace(SPEC, reference="first", min_rows=9_000).to_json())
+    write(second / "rows.arrow", pa.concat_tables([good, *later]))
+    few = run(second).declined
+    assert few.startswith(f"{broken:,} of {new:,} new rows left out: x is -1")
+    assert "rows are left, 9,000 are needed" in few
     accepted, said = done(second, replace(SPEC, reference="first", accept_data=True))
     assert accepted.verdict and said["data"]["accepted"] and said["data"]["left_out"] == 0
+
+
+def moments(table) -> np.ndarray:
+    """Those of rows with a label."""
+    return table["moment_us"].to_numpy()[np.isfinite(table["label"].to_numpy())]
 
 
 def read(path) -> pa.Table:

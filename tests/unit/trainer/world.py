@@ -191,7 +191,9 @@ class FakeJobs:
         if self.fails:
             raise JobFailed(self.fails)
         known = folder / "reference.json"
-        data = {"seen": json.loads(known.read_text()) if known.exists() else None, "turn": len(self.specs)}
+        columns = [{"name": name} for name in ("last.kind", "last.pressure", "label")]
+        data = {"turn": len(self.specs), "findings": [], "carried": [], "profile": {"columns": columns}}
+        data["seen"] = json.loads(known.read_text()) if known.exists() else None
         report = json.dumps({"turn": len(self.specs), "champion": spec.champion.version, "data": data}).encode()
         files = {"model.onnx": b"model", "bundle.json": b"{}", "report.json": report}
         for name, data in files.items():

@@ -78,7 +78,7 @@ class GetRunRequest(_message.Message):
     def __init__(self, run_id: _Optional[str] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("run_id", "project", "state", "reason", "asked_us", "started_us", "finished_us", "candidate", "request_ids", "triggers", "progress", "gate_report_json", "curve", "requests", "forgotten")
+    __slots__ = ("run_id", "project", "state", "reason", "asked_us", "started_us", "finished_us", "candidate", "request_ids", "triggers", "progress", "gate_report_json", "curve", "requests", "snapshot_digest", "definition_version", "forgotten")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -93,6 +93,8 @@ class Run(_message.Message):
     GATE_REPORT_JSON_FIELD_NUMBER: _ClassVar[int]
     CURVE_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    DEFINITION_VERSION_FIELD_NUMBER: _ClassVar[int]
     FORGOTTEN_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     project: str
@@ -108,8 +110,10 @@ class Run(_message.Message):
     gate_report_json: str
     curve: _containers.RepeatedCompositeFieldContainer[EpochMetric]
     requests: int
+    snapshot_digest: str
+    definition_version: int
     forgotten: str
-    def __init__(self, run_id: _Optional[str] = ..., project: _Optional[str] = ..., state: _Optional[_Union[_events_pb2.RunEvent.State, str]] = ..., reason: _Optional[str] = ..., asked_us: _Optional[int] = ..., started_us: _Optional[int] = ..., finished_us: _Optional[int] = ..., candidate: _Optional[_Union[_events_pb2.Candidate, _Mapping]] = ..., request_ids: _Optional[_Iterable[str]] = ..., triggers: _Optional[_Iterable[str]] = ..., progress: _Optional[float] = ..., gate_report_json: _Optional[str] = ..., curve: _Optional[_Iterable[_Union[EpochMetric, _Mapping]]] = ..., requests: _Optional[int] = ..., forgotten: _Optional[str] = ...) -> None: ...
+    def __init__(self, run_id: _Optional[str] = ..., project: _Optional[str] = ..., state: _Optional[_Union[_events_pb2.RunEvent.State, str]] = ..., reason: _Optional[str] = ..., asked_us: _Optional[int] = ..., started_us: _Optional[int] = ..., finished_us: _Optional[int] = ..., candidate: _Optional[_Union[_events_pb2.Candidate, _Mapping]] = ..., request_ids: _Optional[_Iterable[str]] = ..., triggers: _Optional[_Iterable[str]] = ..., progress: _Optional[float] = ..., gate_report_json: _Optional[str] = ..., curve: _Optional[_Iterable[_Union[EpochMetric, _Mapping]]] = ..., requests: _Optional[int] = ..., snapshot_digest: _Optional[str] = ..., definition_version: _Optional[int] = ..., forgotten: _Optional[str] = ...) -> None: ...
 
 class EpochMetric(_message.Message):
     __slots__ = ("epoch", "train_loss", "validation_loss")
