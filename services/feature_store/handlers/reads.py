@@ -191,7 +191,7 @@ class OnlineReads:
         return dict(zip(places.positions, positions, strict=True))
 
     def _places_of(self, feed: ProjectFeed, lookups: tuple[Lookup, ...]) -> _Places:
-        """Worked out once: for a single entity that would be a fifth of the work."""
+        """Worked out once: of a read of one entity it would be a good part of the work."""
         places = self._places.get(lookups)
         if places is None:
             retried = tuple(self._retry_place(feed, lookup.view) for lookup in lookups)
