@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -125,7 +126,7 @@ def run_dict(run: service_pb2.Run) -> dict[str, Any]:
     return as_dict(run)
 
 
-def _get(home: Any, run_id: str) -> service_pb2.Run:
+def _get(home: Path, run_id: str) -> service_pb2.Run:
     from millrace.cli.remote import stub
     from millrace.wire.trainer.v1 import service_pb2 as wire
 

@@ -36,6 +36,7 @@ from services.feature_store.handlers.turns import Turns
 from services.feature_store.ports import RETRIED, OnlineStore, Place
 
 Seen = Mapping[Place, Position | None]
+
 # Sets of lookups whose places are remembered: those of the plans that callers ask for again and again.
 MOST_SETS = 1_024
 # What another process applies is seen by looking; what this one applies wakes the reader at once.

@@ -7,7 +7,7 @@ they are neither learned from nor judged by, now and in the runs after this one.
 the column is meant to be so from now on, a person has to decide.
 
 The idea of checking data before training, and the story of the -1, are of Breck et al., "Data Validation for Machine
-Learning" (MLSys 2019). The limits below were set so that the platform's own examples, replayed whole, raise none.
+Learning" (MLSys 2019). The limits below are our own judgement.
 """
 
 from __future__ import annotations
