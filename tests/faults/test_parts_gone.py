@@ -44,7 +44,7 @@ async def gone_and_back(stations: Stations, part: str, seed: int = 0) -> dict[st
     try:
         said = await until(lambda: complaints(stations, TROUBLED[part]), SAY_SO_S, what=f"rooms miss {part}")
         said_after_s = round(time.monotonic() - gone_at, 1)
-        assert probe_room(f"http://{stations.addresses.http('feature_store')}")
+        await until(lambda: out_of_rotation(stations, "feature_store"), SAY_SO_S, what=f"/readyz misses {part}")
     finally:
         await in_thread(control.start_part, part)
         await meanwhile
@@ -61,6 +61,12 @@ async def complaints(stations: Stations, rooms: set[str]) -> dict[str, list[str]
     silent = {room for room in rooms if not any("starting" not in reason for reason in seen.get(room, []))}
     assert not silent, f"{sorted(silent)} say nothing; others: {seen}"
     return {room: [reason[:MOST_SAID] for reason in reasons] for room, reasons in seen.items() if reasons}
+
+
+async def out_of_rotation(stations: Stations, room: str) -> bool:
+    """A room may say first what only degrades it; a probe has to see, too, that it cannot do its work."""
+    assert await asyncio.to_thread(probe_room, f"http://{stations.addresses.http(room)}"), f"{room} says that it is ready"
+    return True
 
 
 async def no_complaints(stations: Stations, rooms: set[str]) -> bool:
