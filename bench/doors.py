@@ -19,9 +19,9 @@ from millrace.bus.kafka import KafkaBus
 from millrace.bus.ports import TopicSpec
 from millrace.client.addresses import Addresses
 from millrace.definitions.canonical import to_canonical_json
+from millrace.definitions.gate import Gate
 from millrace.definitions.model import (
     Clock,
-    Gate,
     Label,
     Model,
     Monitors,

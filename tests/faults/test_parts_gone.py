@@ -65,7 +65,9 @@ async def complaints(stations: Stations, rooms: set[str]) -> dict[str, list[str]
 
 async def out_of_rotation(stations: Stations, room: str) -> bool:
     """A room may say first what only degrades it; a probe has to see, too, that it cannot do its work."""
-    assert await asyncio.to_thread(probe_room, f"http://{stations.addresses.http(room)}"), f"{room} says that it is ready"
+    assert await asyncio.to_thread(probe_room, f"http://{stations.addresses.http(room)}"), (
+        f"{room} says that it is ready"
+    )
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from millrace.definitions.gate import Behaviour, Disturbance, FairnessRule, Gate, Robustness, SliceRule
 from millrace.definitions.model import (
     DAY_US,
     WITH_ARGUMENT,
@@ -16,7 +17,6 @@ from millrace.definitions.model import (
     DriftMonitor,
     Field,
     FieldType,
-    Gate,
     Label,
     Missing,
     Monitors,
@@ -170,9 +170,37 @@ def gate(raw: Section) -> Gate:
         max_ece=_optional(raw.get("calibration", {}), "max_ece"),
         max_p99_ms=_optional(latency, "max_p99_ms"),
         max_size_mb=_optional(latency, "max_size_mb"),
-        slices=tuple(raw.get("slices", ())),
+        slices=tuple(one if isinstance(one, str) else one["by"] for one in raw.get("slices", ())),
+        slice_rules=tuple(_slice(one) for one in raw.get("slices", ()) if not isinstance(one, str)),
+        fairness=tuple(_fairness(one) for one in raw.get("fairness", ())),
+        robustness=Robustness(**{name: _disturbance(one) for name, one in raw.get("robustness", {}).items()}),
+        behaviour=tuple(_behaviour(one) for one in raw.get("behaviour", ())),
         **known,
     )
+
+
+def _slice(raw: Section) -> SliceRule:
+    return SliceRule(**{**_floats(raw, "floor", "max_loss"), "values": tuple(raw.get("values", ()))})
+
+
+def _fairness(raw: Section) -> FairnessRule:
+    return FairnessRule(**_floats(raw, "max_opportunity_gap", "max_parity_gap"))
+
+
+def _disturbance(raw: Section) -> Disturbance:
+    return Disturbance(**_floats(raw, "share", "max_loss"))
+
+
+def _behaviour(raw: Section) -> Behaviour:
+    known = _floats(raw, "by", "at_least", "at_most", "max_change", "max_failing")
+    rises = known.pop("answer", "rises") == "rises"
+    given = tuple((name, str(value)) for name, value in known.pop("given", {}).items())
+    return Behaviour(raised=known.pop("raise", ""), rises=rises, given=given, **known)
+
+
+def _floats(raw: Section, *names: str) -> Section:
+    """The section with these numbers as floats: YAML reads 1 as an integer."""
+    return {name: float(value) if name in names else value for name, value in raw.items()}
 
 
 def rollout(raw: Section) -> Rollout:

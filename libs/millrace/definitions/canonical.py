@@ -19,7 +19,7 @@ from millrace.definitions.model import Project
 
 def to_canonical_json(project: Project) -> str:
     """The canonical text."""
-    return json.dumps(_encode(project), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return json.dumps(to_plain(project), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def from_canonical_json(text: str) -> Project:
@@ -28,7 +28,7 @@ def from_canonical_json(text: str) -> Project:
         raw = json.loads(text)
         if not isinstance(raw, dict):
             raise TypeError("it is no object")
-        project: Project = _decode(Project, raw)
+        project: Project = from_plain(Project, raw)
     except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"not a canonical definition: {error}") from error
     return project
@@ -39,11 +39,12 @@ def digest(project: Project) -> str:
     return "sha256:" + hashlib.sha256(to_canonical_json(project).encode()).hexdigest()
 
 
-def _encode(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
+    """Dataclasses, tuples and enums as JSON has them."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, tuple):
-        return [_encode(item) for item in value]
+        return [to_plain(item) for item in value]
     return value.value if isinstance(value, Enum) else value
 
 
@@ -52,18 +53,19 @@ def _hints(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
-def _decode(kind: Any, value: Any) -> Any:
+def from_plain(kind: Any, value: Any) -> Any:
+    """What `to_plain` made, as a value of the type `kind`; keys that it does not know are skipped."""
     if value is None:
         return None
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         hints = _hints(kind)
-        return kind(**{name: _decode(hints[name], item) for name, item in value.items() if name in hints})
+        return kind(**{name: from_plain(hints[name], item) for name, item in value.items() if name in hints})
     origin = typing.get_origin(kind)
     arguments = typing.get_args(kind)
     if origin is tuple:
         if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return tuple(_decode(arguments[0], item) for item in value)
-        return tuple(_decode(argument, item) for argument, item in zip(arguments, value, strict=True))
+            return tuple(from_plain(arguments[0], item) for item in value)
+        return tuple(from_plain(argument, item) for argument, item in zip(arguments, value, strict=True))
     if origin in (types.UnionType, typing.Union):
-        return _decode(next(a for a in arguments if a is not type(None)), value)
+        return from_plain(next(a for a in arguments if a is not type(None)), value)
     return kind(value)

@@ -9,8 +9,9 @@ from millrace.definitions.changes import check_changes
 from millrace.definitions.document import read
 from millrace.definitions.errors import DefinitionErrors
 from millrace.definitions.expectations import check_expectations
+from millrace.definitions.gate import Gate
 from millrace.definitions.inputs import expand_inputs
-from millrace.definitions.model import Gate, Input, Model, Monitors, Project, Rollout, Task, Training
+from millrace.definitions.model import Input, Model, Monitors, Project, Rollout, Task, Training
 from millrace.definitions.semantics import Draft
 from millrace.definitions.services import expand_services
 from millrace.definitions.shape import check_shape

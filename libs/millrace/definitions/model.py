@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from millrace.definitions.gate import Gate
+
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
 
@@ -287,21 +289,6 @@ class Training:
     cooldown_us: int = 0
     budget_per_day: int = 4
     min_rows: int = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """What a candidate must show before it may be released."""
-
-    metric: str  # auc, log_loss, mae, rmse
-    floors: tuple[tuple[str, float], ...] = ()  # (metric, worst value allowed)
-    margin: float = 0.0  # required gain over the champion
-    confidence: float = 0.8  # one-sided, by paired bootstrap on the same rows
-    holdout: float = 0.15  # newest share of examples, never trained on
-    max_ece: float | None = None
-    max_p99_ms: float | None = None
-    max_size_mb: float | None = None
-    slices: tuple[str, ...] = ()  # input names; the metric per slice is reported
 
 
 @dataclass(frozen=True, slots=True)

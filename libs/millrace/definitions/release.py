@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 from millrace.definitions.document import Document
 from millrace.definitions.errors import did_you_mean
-from millrace.definitions.model import Gate, Input, Label, Missing, Rollout, Task, Training
+from millrace.definitions.gate import Gate
+from millrace.definitions.model import FieldType, Input, Label, Missing, Rollout, Task, Training
 from millrace.definitions.schema import METRICS
 
 
@@ -37,10 +41,59 @@ def check_gate(document: Document, gate: Gate, task: Task, inputs: tuple[Input, 
             document.add(path, "an auc is at most 1")
     if gate.max_ece is not None and task is not Task.BINARY:
         document.add(("gate", "calibration"), "calibration is for binary models")
-    names = [item.name for item in inputs or ()]
-    for index, name in enumerate(gate.slices):
-        if inputs is not None and name not in names:
-            document.add(("gate", "slices", index), f"there is no input {name}", did_you_mean(name, names))
+    _check_parts(document, gate, task)
+    if inputs is not None:
+        _check_inputs(document, gate, {item.name: item.type for item in inputs})
+
+
+def _check_parts(document: Document, gate: Gate, task: Task) -> None:
+    """What is asked of parts, groups and single answers must be a question that this task has an answer to."""
+    for index, rule in enumerate(gate.slice_rules):
+        if rule.floor is None and rule.max_loss is None:
+            place = [i for i, name in enumerate(gate.slices) if name == rule.by][-1]
+            document.add(("gate", "slices", place), "asks nothing", f"add floor or max_loss, or write {rule.by} alone")
+        if any(rule.by == other.by for other in gate.slice_rules[:index]):
+            document.add(("gate", "slices"), f"{rule.by} is judged twice")
+    for index, fair in enumerate(gate.fairness):
+        path = ("gate", "fairness", index)
+        if task is not Task.BINARY:
+            document.add(path, "fairness is for binary models")
+        if fair.max_opportunity_gap is None and fair.max_parity_gap is None:
+            document.add(path, "asks nothing", "add max_opportunity_gap or max_parity_gap")
+    names = [behaviour.name for behaviour in gate.behaviour]
+    for index, behaviour in enumerate(gate.behaviour):
+        path = ("gate", "behaviour", index)
+        if behaviour.name in names[:index]:
+            document.add((*path, "name"), f"{behaviour.name} is there twice")
+        if behaviour.given and behaviour.at_least is None and behaviour.at_most is None:
+            document.add(path, "asks nothing", "add at_least or at_most")
+
+
+def _check_inputs(document: Document, gate: Gate, types: Mapping[str, FieldType]) -> None:
+    """Every input that is named must be one, and of a type that can be changed so."""
+    named: list[tuple[tuple[str | int, ...], str]] = [(("slices", i), name) for i, name in enumerate(gate.slices)]
+    named += [(("fairness", i, "by"), rule.by) for i, rule in enumerate(gate.fairness)]
+    named += [(("behaviour", i), name) for i, behaviour in enumerate(gate.behaviour) for name in behaviour.inputs]
+    for path, name in named:
+        if name not in types:
+            document.add(("gate", *path), f"there is no input {name}", did_you_mean(name, list(types)))
+    for rule in gate.slice_rules:
+        if rule.values and types.get(rule.by) is not FieldType.STRING:
+            document.add(("gate", "slices"), f"{rule.by} is a number: its slices are quarters of its range, not values")
+    for index, behaviour in enumerate(gate.behaviour):
+        path = ("behaviour", index)
+        if types.get(behaviour.raised) is FieldType.STRING:
+            document.add(("gate", *path, "raise"), f"{behaviour.raised} is a text", "only numbers can be raised")
+        for name, value in behaviour.given:
+            if name in types and types[name] is not FieldType.STRING and not _is_number(value):
+                document.add(("gate", *path, "given", name), f"{value!r} is no number")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def check_rollout(document: Document, rollout: Rollout) -> None:

@@ -339,10 +339,87 @@ def _gate() -> Schema:
                     "max_size_mb": _number("Largest model file, megabytes.", exclusiveMinimum=0),
                 },
             ),
-            "slices": _list("Inputs by whose values the metric is reported.", _text("Input."), uniqueItems=True),
+            "slices": _list("Parts of the holdout that are looked at alone.", _slice(), uniqueItems=True),
+            "fairness": _list("Gaps between groups; of binary models.", _fairness()),
+            "robustness": _robustness(),
+            "behaviour": _list("Expectations of single answers, each tried on the holdout.", _behaviour()),
         },
         required=("metric",),
     )
+
+
+def _slice() -> Schema:
+    judged = _object(
+        "Judged, too: refused where a slice is shown to be worse, at the gate's confidence shared among all.",
+        {
+            "by": _text("Input."),
+            "min_rows": _integer("Of a slice with fewer rows nothing is said.", minimum=30),
+            "values": _list("Values that must have enough rows.", _text("Value."), minItems=1, uniqueItems=True),
+            "floor": _number("Worst value of the gate's metric in any slice.", minimum=0),
+            "max_loss": _number("Greatest loss against the champion in any slice.", minimum=0),
+        },
+        required=("by",),
+    )
+    return {"anyOf": [_text("Input by whose values the metric is reported."), judged]}
+
+
+def _fairness() -> Schema:
+    return _object(
+        "Refused where a gap between the groups is shown to be greater, at the gate's confidence.",
+        {
+            "by": _text("Input whose values are the groups."),
+            "min_rows": _integer("Of a group with fewer rows nothing is said.", minimum=30),
+            "max_opportunity_gap": _number("In true positive rates (equal opportunity).", minimum=0, maximum=1),
+            "max_parity_gap": _number("In rates of positive decisions (demographic parity).", minimum=0, maximum=1),
+        },
+        required=("by",),
+    )
+
+
+def _robustness() -> Schema:
+    def disturbance(description: str, share: Schema) -> Schema:
+        loss = _number("What it may cost in the gate's metric.", minimum=0)
+        return _object(description, {"share": share, "max_loss": loss}, required=("share", "max_loss"))
+
+    probability = _number("Probability of each.", exclusiveMinimum=0, maximum=1)
+    spread = _number("In standard deviations.", exclusiveMinimum=0, maximum=10)
+    return _object(
+        "The same holdout with worse inputs.",
+        {
+            "noise": disturbance("Normal noise on each number.", spread),
+            "missing": disturbance("Values that are missing.", probability),
+            "swaps": disturbance("Texts that are another row's.", probability),
+        },
+    )
+
+
+def _behaviour() -> Schema:
+    name = {"name": _text("What is expected, in words; names the check.")}
+    failing = {"max_failing": _number("Share of the rows that may do otherwise.", minimum=0, exclusiveMaximum=1)}
+    change = {"max_change": _number("Change of an answer that does not count.", minimum=0)}
+    value = {"description": "Value.", "anyOf": [_text("Text."), _number("Number.")]}
+    limits = {"at_least": _number("Least answer."), "at_most": _number("Greatest answer.")}
+    vary = {"vary": _text("Input that takes another row's value and must not matter.")}
+    raised = {
+        "raise": _text("Number that is raised."),
+        "by": _number("By so much.", exclusiveMinimum=0),
+        "answer": _choice("What the answer then does.", ("rises", "falls")),
+    }
+    given = {
+        "given": {
+            "description": "Inputs that are set, in every row.",
+            "type": "object",
+            "minProperties": 1,
+            "maxProperties": 100,
+            "additionalProperties": value,
+        }
+    }
+    kinds = [
+        _object("Invariance.", {**name, **vary, **change, **failing}, ("name", "vary", "max_change")),
+        _object("Direction.", {**name, **raised, **change, **failing}, ("name", "raise", "by", "answer")),
+        _object("Minimum.", {**name, **given, **limits, **failing}, ("name", "given")),
+    ]
+    return {"anyOf": kinds}
 
 
 def _rollout() -> Schema:

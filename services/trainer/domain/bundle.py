@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from services.trainer.domain.examples import Columns, ColumnSpec, select
 from services.trainer.domain.gate import canonical_json
 from services.trainer.domain.metrics import Floats
+from services.trainer.domain.parts import THRESHOLD
 
 BINS = 20
 MAX_VALUES = 200
@@ -72,7 +73,7 @@ def bundle_json(
         "reference": reference(trained_on),
         "reference_output": histogram(outputs),
         "reference_label": {"mean": float(labels.mean()), "rows": len(labels)},
-        "threshold": 0.5,
+        "threshold": THRESHOLD,
     }
     return canonical_json(bundle)
 

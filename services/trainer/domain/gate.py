@@ -4,12 +4,12 @@ Every check gives a name, a value, a threshold and a sentence, so that a refusal
 is the candidate good enough at all (floors), better than models that are simpler (baselines: a simpler model that is
 not worse wins; a linear net need not beat the linear baseline, only reach it), not worse than the net it stands in for
 (tried), better than the one that serves (champion), honest about its certainty (calibration), and fit to serve
-(equal to what was trained, fast, small)? Slices are reported, not judged.
+(equal to what was trained, fast, small)? Then parts of the rows (slices, groups), and the same rows with inputs that
+are worse or were changed on purpose (robustness, behaviour).
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -17,22 +17,23 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from millrace.definitions.gate import Disturbance, Gate
 from numpy.typing import NDArray
 
-from services.trainer.domain.job import GateSettings
 from services.trainer.domain.metrics import (
     BINARY_MEASURES,
     MEASURES,
     REGRESSION_MEASURES,
+    Bootstrap,
     Floats,
     expected_calibration_error,
     gain_bound,
 )
+from services.trainer.domain.parts import Answers, Found, judge_fairness, judge_slices, report_slices
+from services.trainer.domain.probes import MISSING, NOISE, SWAPS, as_expected, behaviour_name, robustness_name
 
 RESAMPLES = 500
 MAX_DIFFERENCE = 1e-5  # graph against net, absolute, in units of probability or of the label's spread
-MAX_SLICE_VALUES = 20
-MIN_SLICE_ROWS = 30
 PASSED, REFUSED = "PASSED", "REFUSED"
 LINEAR, TRIED = "linear", "tried"
 # "Not worse" allows for so much, as two fits of one linear model differ by about that: another solver, another penalty,
@@ -65,10 +66,16 @@ class Evidence:
     champion: Floats | None = None
     champion_version: int = 0
     champion_note: str = ""  # why there is a champion but no prediction of it
-    slices: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    parts: Mapping[str, NDArray[Any]] = field(default_factory=dict)  # values of the inputs that make slices and groups
+    probed: Mapping[str, Floats] = field(default_factory=dict)  # the candidate's answers to each probe
     p99_ms: float = 0.0
     size_bytes: int = 0
     largest_difference: float | None = None  # graph against net; None: there is no net to compare with
+
+    @property
+    def answers(self) -> Answers:
+        """What is known of each row."""
+        return Answers(self.labels, self.candidate, self.champion, self.blocks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +110,7 @@ class Verdict:
         return any(check.name == TRIED and check.passed for check in self.checks)
 
 
-def judge(settings: GateSettings, *, binary: bool, evidence: Evidence, seed: int) -> Verdict:
+def judge(settings: Gate, *, binary: bool, evidence: Evidence, seed: int) -> Verdict:
     """Puts every question; the same evidence and seed give the same verdict."""
     checks = [*_floors(settings, evidence), *_comparisons(settings, evidence, seed)]
     if binary and settings.max_ece is not None:
@@ -117,11 +124,13 @@ def judge(settings: GateSettings, *, binary: bool, evidence: Evidence, seed: int
         checks.append(_at_most("latency", evidence.p99_ms, settings.max_p99_ms, "p99 of a single row in ms"))
     if settings.max_size_mb is not None:
         checks.append(_at_most("size", evidence.size_bytes / 1e6, settings.max_size_mb, "size in MB"))
+    checks += [*_parts(settings, evidence, seed), *_robustness(settings, evidence), *_behaviour(settings, evidence)]
+    answers = evidence.answers
     return Verdict(
         verdict=PASSED if all(check.passed for check in checks) else REFUSED,
         checks=tuple(checks),
         metrics=_all_metrics(evidence, binary=binary),
-        slices={name: _slice(settings.metric, evidence, values) for name, values in evidence.slices.items()},
+        slices={name: report_slices(settings.metric, answers, evidence.parts[name]) for name in settings.slices},
         champion_version=evidence.champion_version,
     )
 
@@ -148,7 +157,7 @@ def canonical_json(value: Any) -> str:
     return json.dumps(_finite(value), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 
-def _floors(settings: GateSettings, evidence: Evidence) -> list[Check]:
+def _floors(settings: Gate, evidence: Evidence) -> list[Check]:
     checks = []
     for name, floor in settings.floors:
         measure = MEASURES[name]
@@ -159,7 +168,7 @@ def _floors(settings: GateSettings, evidence: Evidence) -> list[Check]:
     return checks
 
 
-def _comparisons(settings: GateSettings, evidence: Evidence, seed: int) -> list[Check]:
+def _comparisons(settings: Gate, evidence: Evidence, seed: int) -> list[Check]:
     """The candidate against every other model that answered the same rows."""
     checks = []
     for name, predictions in evidence.baselines.items():
@@ -175,9 +184,7 @@ def _comparisons(settings: GateSettings, evidence: Evidence, seed: int) -> list[
     return checks
 
 
-def _not_worse(
-    settings: GateSettings, evidence: Evidence, name: str, other: str, predictions: Floats, seed: int
-) -> Check:
+def _not_worse(settings: Gate, evidence: Evidence, name: str, other: str, predictions: Floats, seed: int) -> Check:
     """Non-inferiority: the bound may lie below zero, by less than the tolerance."""
     gain, bound = _bound(settings, evidence, predictions, seed)
     threshold = -_tolerance(settings.metric, evidence.labels, predictions)
@@ -193,7 +200,7 @@ def _tolerance(metric: str, labels: Floats, other: Floats) -> float:
     return TOLERANCE_AUC if measure.higher_is_better else TOLERANCE_ERROR_SHARE * measure.value(labels, other)
 
 
-def _simpler(settings: GateSettings, evidence: Evidence, name: str, predictions: Floats, seed: int) -> Check:
+def _simpler(settings: Gate, evidence: Evidence, name: str, predictions: Floats, seed: int) -> Check:
     gain, bound = _bound(settings, evidence, predictions, seed)
     passed = not math.isnan(bound) and bound > 0
     sure = f"{settings.metric} gain {_text(gain)}, at least {_text(bound)} with confidence {settings.confidence:g}"
@@ -201,7 +208,7 @@ def _simpler(settings: GateSettings, evidence: Evidence, name: str, predictions:
     return Check(f"simpler:{name}", _known(bound), 0.0, passed, words)
 
 
-def _champion(settings: GateSettings, evidence: Evidence, predictions: Floats, seed: int) -> Check:
+def _champion(settings: Gate, evidence: Evidence, predictions: Floats, seed: int) -> Check:
     gain, bound = _bound(settings, evidence, predictions, seed)
     passed = not math.isnan(bound) and bound > settings.margin
     sure = f"{settings.metric} gain {_text(gain)}, at least {_text(bound)} with confidence {settings.confidence:g}"
@@ -210,17 +217,47 @@ def _champion(settings: GateSettings, evidence: Evidence, predictions: Floats, s
     return Check("champion", _known(bound), settings.margin, passed, words)
 
 
-def _bound(settings: GateSettings, evidence: Evidence, other: Floats, seed: int) -> tuple[float, float]:
-    return gain_bound(
-        MEASURES[settings.metric],
-        evidence.labels,
-        evidence.candidate,
-        other,
-        evidence.blocks,
-        confidence=settings.confidence,
-        resamples=RESAMPLES,
-        seed=seed,
-    )
+def _bound(settings: Gate, evidence: Evidence, other: Floats, seed: int) -> tuple[float, float]:
+    how = Bootstrap(settings.confidence, RESAMPLES, seed)
+    return gain_bound(MEASURES[settings.metric], evidence.labels, evidence.candidate, other, evidence.blocks, how)
+
+
+def _parts(settings: Gate, evidence: Evidence, seed: int) -> list[Check]:
+    """Slices and groups; what no champion can be asked about is not asked."""
+    how = Bootstrap(settings.confidence, RESAMPLES, seed)
+    asked: list[tuple[str, float, Found]] = []
+    for rule in settings.slice_rules:
+        found = judge_slices(rule, settings.metric, evidence.answers, evidence.parts[rule.by], how)
+        asked += [(f"slice_{what}:{rule.by}", limit, answer) for what, limit, answer in found]
+    for fair in settings.fairness:
+        found = judge_fairness(fair, evidence.answers, evidence.parts[fair.by], how)
+        asked += [(f"fairness_{what}:{fair.by}", limit, answer) for what, limit, answer in found]
+    return [Check(name, _known(found.worst), limit, found.passed, found.words) for name, limit, found in asked]
+
+
+def _robustness(settings: Gate, evidence: Evidence) -> list[Check]:
+    """What worse inputs cost, on the same rows."""
+    measure, checks = MEASURES[settings.metric], []
+    clean = measure.value(evidence.labels, evidence.candidate)
+    for name in (NOISE, MISSING, SWAPS):
+        rule: Disturbance | None = getattr(settings.robustness, name)
+        if rule is not None:
+            disturbed = measure.value(evidence.labels, evidence.probed[robustness_name(name)])
+            loss = measure.gain(clean, disturbed)
+            words = f"{name} of {rule.share:g}: {measure.name} {_text(clean)} becomes {_text(disturbed)}, loss"
+            checks.append(_at_most(robustness_name(name), loss, rule.max_loss, words))
+    return checks
+
+
+def _behaviour(settings: Gate, evidence: Evidence) -> list[Check]:
+    """The share of rows whose answer is not as expected."""
+    checks = []
+    for behaviour in settings.behaviour:
+        name = behaviour_name(behaviour)
+        unexpected = float((~as_expected(behaviour, evidence.candidate, evidence.probed[name])).mean())
+        words = f"{behaviour.name}: share of answers that are otherwise"
+        checks.append(_at_most(name, unexpected, behaviour.max_failing, words))
+    return checks
 
 
 def _at_most(name: str, value: float, limit: float, words: str) -> Check:
@@ -248,36 +285,6 @@ def measures(labels: Floats, predictions: Floats, *, binary: bool) -> dict[str, 
     values["mean_prediction"] = float(predictions.mean()) if len(predictions) else math.nan
     values["mean_label"] = float(labels.mean()) if len(labels) else math.nan
     return {name: value for name, value in values.items() if not math.isnan(value)}
-
-
-def _slice(metric: str, evidence: Evidence, values: NDArray[Any]) -> list[dict[str, Any]]:
-    """The metric for each of the most frequent values, or for each quarter of a number's range."""
-    measure = MEASURES[metric]
-    lines = []
-    for name, rows in slice_rows(values):
-        line: dict[str, Any] = {"value": name, "rows": int(rows.sum()), "candidate": None, "champion": None}
-        if line["rows"] >= MIN_SLICE_ROWS:
-            line["candidate"] = measure.value(evidence.labels[rows], evidence.candidate[rows])
-            if evidence.champion is not None:
-                line["champion"] = measure.value(evidence.labels[rows], evidence.champion[rows])
-        lines.append(line)
-    return lines
-
-
-def slice_rows(values: NDArray[Any]) -> list[tuple[str, NDArray[np.bool_]]]:
-    """Named subsets of rows: one per frequent string, or one per quarter of a number."""
-    if values.dtype == object:
-        distinct, counts = np.unique(values.astype(str), return_counts=True)
-        kept = [str(distinct[i]) for i in np.argsort(-counts, kind="stable")[:MAX_SLICE_VALUES]]
-        return [(value, values == value) for value in kept]
-    known = values[~np.isnan(values)]
-    parts: list[tuple[str, NDArray[np.bool_]]] = [("missing", np.isnan(values))] if len(known) < len(values) else []
-    edges = np.unique(np.quantile(known, [0, 0.25, 0.5, 0.75, 1])) if len(known) else np.array([])
-    for place, (low, high) in enumerate(itertools.pairwise(edges)):
-        last = place == len(edges) - 2
-        inside = (values >= low) & ((values <= high) if last else (values < high))
-        parts.append((f"{low:g} to {high:g}", inside))
-    return parts
 
 
 def _finite(value: Any) -> Any:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+
+from millrace.definitions.canonical import from_plain, to_plain
+from millrace.definitions.gate import Gate
 
 from services.trainer.domain.examples import ColumnSpec
 
@@ -21,21 +23,6 @@ class NetSettings:
     learning_rate: float
     batch_size: int
     seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class GateSettings:
-    """What a candidate must show; as the project file's `gate` says it."""
-
-    metric: str
-    floors: tuple[tuple[str, float], ...] = ()
-    margin: float = 0.0
-    confidence: float = 0.8
-    holdout: float = 0.15
-    max_ece: float | None = None
-    max_p99_ms: float | None = None
-    max_size_mb: float | None = None
-    slices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +44,7 @@ class JobSpec:
     task: str  # binary, regression
     inputs: tuple[ColumnSpec, ...]
     net: NetSettings
-    gate: GateSettings
+    gate: Gate
     baselines: tuple[str, ...]
     definition_version: int
     snapshot_digest: str
@@ -85,23 +72,13 @@ class JobSpec:
 
     def to_json(self) -> str:
         """The spec as text."""
-        return json.dumps(asdict(self), indent=1)
+        return json.dumps(to_plain(self), indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> JobSpec:
         """The spec that `to_json` wrote."""
-        raw: dict[str, Any] = json.loads(text)
-        net, gate = raw.pop("net"), raw.pop("gate")
-        return cls(
-            inputs=tuple(ColumnSpec(**column) for column in raw.pop("inputs")),
-            net=NetSettings(**{**net, "hidden": tuple(net["hidden"])}),
-            gate=GateSettings(
-                **{**gate, "floors": tuple((n, v) for n, v in gate["floors"]), "slices": tuple(gate["slices"])}
-            ),
-            baselines=tuple(raw.pop("baselines")),
-            champion=ChampionSpec(**raw.pop("champion")),
-            **raw,
-        )
+        spec: JobSpec = from_plain(cls, json.loads(text))
+        return spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +96,10 @@ class JobResult:
 
     def to_json(self) -> str:
         """The result as text."""
-        return json.dumps(asdict(self))
+        return json.dumps(to_plain(self))
 
     @classmethod
     def from_json(cls, text: str) -> JobResult:
         """The result that `to_json` wrote."""
-        raw = json.loads(text)
-        return cls(**{**raw, "metrics": tuple((n, v) for n, v in raw["metrics"])})
+        result: JobResult = from_plain(cls, json.loads(text))
+        return result

@@ -7,7 +7,7 @@ block once, so its cost does not depend on the rows. A measure that has no value
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ Blocks = NDArray[np.int64]
 
 SMALLEST_PROBABILITY = 1e-7
 MOST_PAIRED_BLOCKS = 2_048  # of more blocks the pairs would be more work, and 32 MB, than the rows are
+MIN_BLOCKS = 30  # of fewer, rows are drawn singly
 BOOTSTRAP_CELLS = 4_000_000  # weights held at once: 32 MB
 
 
@@ -124,39 +125,61 @@ BINARY_MEASURES = ("auc", "log_loss", "brier")
 REGRESSION_MEASURES = ("mae", "rmse")
 
 
-def gain_bound(
-    measure: Measure,
-    labels: Floats,
-    candidate: Floats,
-    other: Floats,
-    blocks: Blocks,
-    *,
-    confidence: float,
-    resamples: int,
-    seed: int,
-) -> tuple[float, float]:
-    """The paired gain of `candidate` over `other` and its one-sided lower bound by the bootstrap.
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """How sure a bound is, one-sided, and the draws that it stands on."""
 
-    Rows of one block (`blocks` numbers them from 0) are drawn together: examples of one moment share their weather.
-    With fewer than 30 blocks rows are drawn singly. Both predictions see the same draws.
-    """
+    confidence: float
+    resamples: int
+    seed: int
+
+    def draws(self, blocks: Blocks) -> Iterator[tuple[Blocks, Floats]]:
+        """Draws in portions that fit memory: what the rows' blocks are numbered by, and float64[b, blocks].
+
+        Rows of one block are drawn together: examples of one moment share their weather. With fewer than 30 blocks
+        rows are drawn singly. The same blocks and seed give the same draws.
+        """
+        rows = len(blocks)
+        count = int(blocks.max()) + 1 if rows else 0
+        if count < MIN_BLOCKS:
+            blocks, count = np.arange(rows), rows
+        if count == 0:
+            return
+        random = np.random.default_rng(self.seed)
+        chunk = max(1, BOOTSTRAP_CELLS // (count if count <= MOST_PAIRED_BLOCKS else rows))
+        for start in range(0, self.resamples, chunk):
+            size = min(chunk, self.resamples - start)
+            yield blocks, random.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64)
+
+
+def gain_bound(
+    measure: Measure, labels: Floats, candidate: Floats, other: Floats, blocks: Blocks, how: Bootstrap
+) -> tuple[float, float]:
+    """The paired gain of `candidate` over `other` and its lower bound: both see the same draws."""
     point = measure.gain(measure.value(labels, candidate), measure.value(labels, other))
-    count = int(blocks.max()) + 1 if len(blocks) else 0
-    if count < 30:
-        blocks, count = np.arange(len(labels)), len(labels)
-    if count == 0 or np.isnan(point):
+    if np.isnan(point):
         return point, float("nan")
-    random = np.random.default_rng(seed)
     gains: list[Floats] = []
-    chunk = max(1, BOOTSTRAP_CELLS // (count if count <= MOST_PAIRED_BLOCKS else len(labels)))
-    for start in range(0, resamples, chunk):
-        size = min(chunk, resamples - start)
-        draws = random.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64)
-        mine, theirs = (measure.evaluate(labels, scores, blocks, draws) for scores in (candidate, other))
+    for numbered, draws in how.draws(blocks):
+        mine, theirs = (measure.evaluate(labels, scores, numbered, draws) for scores in (candidate, other))
         gains.append(mine - theirs if measure.higher_is_better else theirs - mine)
-    drawn = np.concatenate(gains)
-    drawn = drawn[~np.isnan(drawn)]
-    return point, float(np.quantile(drawn, 1 - confidence)) if len(drawn) else float("nan")
+    return point, _quantiles(gains, 1 - how.confidence)[0]
+
+
+def value_bounds(
+    measure: Measure, labels: Floats, predictions: Floats, blocks: Blocks, how: Bootstrap
+) -> tuple[float, float, float]:
+    """The measure with its lower and its upper bound."""
+    drawn = [measure.evaluate(labels, predictions, numbered, draws) for numbered, draws in how.draws(blocks)]
+    low, high = _quantiles(drawn, 1 - how.confidence, how.confidence)
+    return measure.value(labels, predictions), low, high
+
+
+def _quantiles(drawn: Sequence[Floats], *shares: float) -> list[float]:
+    """Of all draws that have a value; NaN when none has."""
+    values = np.concatenate(drawn) if drawn else np.zeros(0)
+    values = values[~np.isnan(values)]
+    return [float(np.quantile(values, share)) if len(values) else float("nan") for share in shares]
 
 
 def _mean(values: Floats, blocks: Blocks, draws: Floats) -> Floats:

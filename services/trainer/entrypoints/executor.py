@@ -16,7 +16,7 @@ from millrace.runtime.errors import RoomError, Unavailable
 from millrace.stores.files import write_whole
 
 from services.trainer.domain.examples import ColumnSpec
-from services.trainer.domain.job import GATE, ChampionSpec, GateSettings, JobResult, JobSpec, NetSettings
+from services.trainer.domain.job import GATE, ChampionSpec, JobResult, JobSpec, NetSettings
 from services.trainer.domain.profiles import LABEL
 from services.trainer.domain.runs import CandidateModel, Run, State
 from services.trainer.errors import JobFailed, NeighbourUnavailable, Superseded
@@ -283,7 +283,6 @@ class Executor:
 
 def job_spec(project: Project, shop: Workshop, *, run_id: str, mode: str, snapshot_digest: str) -> JobSpec:
     """What a job of this project is told; the champion and the definition's version are filled in later."""
-    template, gate = project.model.template, project.gate
     names = tuple(ColumnSpec(i.name, "BYTES" if i.type is FieldType.STRING else "FP32") for i in project.model.inputs)
     return JobSpec(
         mode=mode,
@@ -292,8 +291,8 @@ def job_spec(project: Project, shop: Workshop, *, run_id: str, mode: str, snapsh
         model=project.model.name,
         task=project.model.task.value,
         inputs=names,
-        net=NetSettings(**asdict(template)),
-        gate=GateSettings(**asdict(gate)),
+        net=NetSettings(**asdict(project.model.template)),
+        gate=project.gate,
         baselines=project.model.baselines,
         definition_version=0,
         snapshot_digest=snapshot_digest,

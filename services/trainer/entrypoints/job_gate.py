@@ -20,6 +20,7 @@ from services.trainer.domain.examples import Examples, Split
 from services.trainer.domain.gate import LINEAR, TRIED, Evidence, Verdict, judge, report_json
 from services.trainer.domain.job import GATE, JobResult, JobSpec
 from services.trainer.domain.metrics import Floats
+from services.trainer.domain.probes import probes
 from services.trainer.domain.validation import Validation
 
 
@@ -65,7 +66,8 @@ def put_before_gate(
         champion=by.champion,
         champion_version=spec.champion.version,
         champion_note=by.champion_note,
-        slices={name: holdout.columns[name] for name in spec.gate.slices if name in holdout.columns},
+        parts=holdout.columns,
+        probed={name: scorer.score(columns) for name, columns in probes(spec.gate, holdout.columns, spec.net.seed)},
         p99_ms=scorer.p99_ms(holdout.columns),
         size_bytes=len(graph),
         largest_difference=difference,

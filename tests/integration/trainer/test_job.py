@@ -5,12 +5,14 @@ import hashlib
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import psutil
 import pytest
 import torch
+from millrace.definitions.gate import Behaviour, Disturbance, FairnessRule, Gate, Robustness, SliceRule
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
@@ -20,7 +22,7 @@ from services.trainer.adapters.environment import environment
 from services.trainer.adapters.jobs_process import ProcessJobs, read_progress
 from services.trainer.adapters.scorer_onnxruntime import Scorer
 from services.trainer.domain.examples import ColumnSpec, split_by_time
-from services.trainer.domain.job import GATE, TRAIN, ChampionSpec, GateSettings, JobSpec, NetSettings
+from services.trainer.domain.job import GATE, TRAIN, ChampionSpec, JobSpec, NetSettings
 from services.trainer.entrypoints.job_steps import VALIDATION_SHARE
 from services.trainer.errors import JobFailed
 from tests.support.poll import until
@@ -41,7 +43,7 @@ def spec_of(mode: str = TRAIN, task: str = "binary", epochs: int = 12, champion:
         task=task,
         inputs=INPUTS,
         net=NetSettings("wide-and-deep", (32, 16), epochs, 0.005, 1024, 7),
-        gate=GateSettings(metric, max_ece=0.2, max_p99_ms=50.0, max_size_mb=5.0, slices=("kind",)),
+        gate=Gate(metric, max_ece=0.2, max_p99_ms=50.0, max_size_mb=5.0, slices=("kind",)),
         baselines=("constant", "linear"),
         definition_version=3,
         snapshot_digest="sha256:snapshot",
@@ -153,6 +155,33 @@ async def test_the_same_model_against_itself_is_refused_at_a_second_gate(tmp_pat
     assert second.report_digest != first.report_digest
     report = json.loads((again / "report.json").read_text())
     assert report["metrics"]["champion"] == report["metrics"]["candidate"]
+
+
+async def test_a_model_is_asked_about_parts_worse_inputs_and_single_answers(tmp_path, trained):
+    """The truth rises with x, and z tells which way: a model that was told that z is no matter is refused by that."""
+    again = tmp_path / "again"
+    shutil.copytree(trained[0], again)
+    asked = replace(
+        spec_of(GATE).gate,
+        slice_rules=(SliceRule("kind", values=("a", "b", "c"), floor=0.7), SliceRule("x", floor=0.5)),
+        fairness=(FairnessRule("kind", max_opportunity_gap=0.5, max_parity_gap=0.5),),
+        robustness=Robustness(Disturbance(0.1, 0.02), Disturbance(0.05, 0.05), Disturbance(0.05, 0.05)),
+        behaviour=(
+            Behaviour("z is no matter", vary="z", max_change=0.05),
+            Behaviour("x raises it", raised="x", by=0.5, rises=True, max_change=0.02),
+            Behaviour("a hopeless one", given=(("x", "-6"),), at_most=0.2),
+        ),
+    )
+    (again / "spec.json").write_text(replace(spec_of(GATE), gate=asked).to_json())
+    result = await JOBS.run(again, silent)
+    report = json.loads((again / "report.json").read_text())
+    checks = {check["name"]: check for check in report["checks"]}
+    assert [name for name, check in checks.items() if not check["passed"]] == ["behaviour:z is no matter"]
+    assert checks["behaviour:z is no matter"]["value"] > 0.5 and "z is no matter" in result.reason
+    assert "none of 3 slices" not in checks["slice_floor:kind"]["reason"]  # the missing one is a slice, too
+    assert checks["slice_floor:x"]["reason"].count("rows") == 1 and checks["slice_floor:kind"]["value"] > 0.7
+    assert 0 < checks["robustness:missing"]["value"] < 0.05
+    assert {"fairness_opportunity:kind", "fairness_parity:kind", "behaviour:x raises it"} < set(checks)
 
 
 async def test_a_champion_with_other_inputs_is_not_compared_and_the_report_says_so(tmp_path, trained):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from millrace.definitions import DefinitionErrors, load_text
 from millrace.definitions.canonical import from_canonical_json, to_canonical_json
+from millrace.definitions.gate import Behaviour, Disturbance, FairnessRule, Robustness, SliceRule
 from millrace.definitions.model import Clock, FieldType, Pii, hours_kept
 
 ROOT = Path(__file__).parents[3]
@@ -257,3 +258,63 @@ def test_aliases_cannot_explode():
         bomb += f"{here}: &{here} [" + ", ".join(["*" + there] * 9) + "]\n"
     with pytest.raises(DefinitionErrors, match="too large"):
         load_text(bomb)
+
+
+GATE = """\
+gate:
+  metric: auc
+  slices: [plan.hour, {by: plan.place, min_rows: 50, values: [north], floor: 1, max_loss: 0.05}]
+  fairness: [{by: plan.place, max_opportunity_gap: 0.1}]
+  robustness: {noise: {share: 0.1, max_loss: 0.02}, swaps: {share: 1, max_loss: 1}}
+  behaviour:
+    - {name: the place is no matter, vary: plan.place, max_change: 0.1}
+    - {name: late is later, raise: plan.hour, by: 3, answer: falls, max_failing: 0.2}
+    - {name: known, given: {plan.place: north, plan.hour: 7}, at_least: 0.2}
+"""
+
+
+def test_a_gate_says_what_it_asks_of_parts_and_of_single_answers():
+    project = load_text(SMALL.replace("gate: {metric: auc}\n", GATE), "p.yaml")
+    gate = project.gate
+    assert gate.slices == ("plan.hour", "plan.place")
+    assert gate.slice_rules == (SliceRule("plan.place", 50, ("north",), 1.0, 0.05),)
+    assert gate.fairness == (FairnessRule("plan.place", max_opportunity_gap=0.1),)
+    assert gate.robustness == Robustness(noise=Disturbance(0.1, 0.02), swaps=Disturbance(1.0, 1.0))
+    assert gate.behaviour == (
+        Behaviour("the place is no matter", vary="plan.place", max_change=0.1),
+        Behaviour("late is later", raised="plan.hour", by=3.0, rises=False, max_failing=0.2),
+        Behaviour("known", given=(("plan.place", "north"), ("plan.hour", "7")), at_least=0.2),
+    )
+    assert from_canonical_json(to_canonical_json(project)) == project
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "[plan.hour, {by: plan.place",
+            "[plan.our, {by: plan.place",
+            "no input plan.our (did you mean plan.hour?)",
+        ),
+        ("floor: 1, max_loss: 0.05}]", "}]", "gate.slices[1]: asks nothing (add floor or max_loss"),
+        ("{by: plan.place, max_opportunity_gap: 0.1}", "{by: plan.place}", "gate.fairness[0]: asks nothing"),
+        ("vary: plan.place", "vary: plan.plaice", "there is no input plan.plaice (did you mean plan.place?)"),
+        ("raise: plan.hour", "raise: plan.place", "plan.place is a text (only numbers can be raised)"),
+        ("plan.hour: 7}", "plan.hour: seven}", "'seven' is no number"),
+        ("at_least: 0.2", "max_failing: 0.2", "gate.behaviour[2]: asks nothing (add at_least or at_most)"),
+        ("name: known", "name: late is later", "late is later is there twice"),
+        ("by: plan.place, min_rows", "by: plan.hour, min_rows", "plan.hour is a number: its slices are quarters"),
+        ("max_failing: 0.2", "max_failing: 2", "gate.behaviour[1]"),
+        ("noise: {share: 0.1, max_loss: 0.02}", "noise: {share: 0.1}", "max_loss"),
+    ],
+)
+def test_a_question_that_a_gate_cannot_ask_is_named(old, new, said):
+    text = SMALL.replace("gate: {metric: auc}\n", GATE)
+    assert old in text
+    assert any(said in error for error in errors_of(text.replace(old, new))), errors_of(text.replace(old, new))
+
+
+def test_groups_are_for_decisions():
+    text = SMALL.replace("value: value > 3", "value: value").replace("task: binary", "task: regression")
+    text = text.replace("gate: {metric: auc}", "gate: {metric: mae, fairness: [{by: plan.place, max_parity_gap: 0.1}]}")
+    assert any("gate.fairness[0]: fairness is for binary models" in error for error in errors_of(text))

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from millrace.bus.memory import MemoryBroker, MemoryBus
+from millrace.definitions.gate import Gate
 from millrace.definitions.model import (
     Clock,
     Field,
     FieldType,
-    Gate,
     Label,
     Model,
     Monitors,

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 import msgspec
 from millrace.bus.effects import Effects
 from millrace.bus.events import JSON, Batch, Event, Message, Record
+from millrace.definitions.gate import Gate
 from millrace.definitions.model import (
     Clock,
     Field,
     FieldType,
-    Gate,
     Label,
     Missing,
     Model,

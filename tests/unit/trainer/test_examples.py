@@ -8,12 +8,13 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from millrace.definitions.gate import Gate
 
 from services.trainer.adapters.dataset_arrow import read_examples
 from services.trainer.adapters.features_grpc import MANIFEST, verify_snapshot
 from services.trainer.domain.bundle import OTHER, golden, golden_rows, histogram, reference
 from services.trainer.domain.examples import ColumnSpec, Examples, split_by_time
-from services.trainer.domain.job import ChampionSpec, GateSettings, JobResult, JobSpec, NetSettings
+from services.trainer.domain.job import ChampionSpec, JobResult, JobSpec, NetSettings
 from services.trainer.errors import SnapshotUnusable
 from tests.unit.trainer.world import write_rows
 
@@ -72,7 +73,7 @@ def test_golden_rows_spread_and_keep_missing_as_null():
 def test_specs_and_results_survive_their_files():
     spec = JobSpec(
         "train", "r", "p", "m", "binary", INPUTS, NetSettings("mlp", (4,), 1, 0.1, 8, 1),
-        GateSettings("auc", (("auc", 0.5),), slices=("kind",)), ("constant",), 2, "sha256:x", ChampionSpec(3, "d"), "1",
+        Gate("auc", (("auc", 0.5),), slices=("kind",)), ("constant",), 2, "sha256:x", ChampionSpec(3, "d"), "1",
     )  # fmt: skip
     assert JobSpec.from_json(spec.to_json()) == spec
     result = JobResult("PASSED", "good", "a", "b", "c", (("auc", 0.7),))

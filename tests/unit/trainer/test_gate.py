@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from millrace.definitions.gate import Gate
 from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import roc_auc_score
 
 from services.trainer.domain import metrics
-from services.trainer.domain.gate import Evidence, judge, report_json, slice_rows
-from services.trainer.domain.job import GateSettings
-from services.trainer.domain.metrics import MEASURES, expected_calibration_error, gain_bound
+from services.trainer.domain.gate import Evidence, judge, report_json
+from services.trainer.domain.metrics import MEASURES, Bootstrap, expected_calibration_error, gain_bound
+from services.trainer.domain.parts import slice_rows
 
-GATE = GateSettings(metric="auc", margin=0.0, confidence=0.8)
+GATE = Gate(metric="auc", margin=0.0, confidence=0.8)
 
 
 def evidence(rows: int = 800, noise: float = 1.0, seed: int = 0) -> Evidence:
@@ -70,9 +71,7 @@ def test_a_bound_drawn_in_portions_is_the_same(monkeypatch):
     case, other = evidence(), evidence(noise=1.0).candidate
 
     def bound(measure):
-        return gain_bound(
-            MEASURES[measure], case.labels, case.candidate, other, case.blocks, confidence=0.8, resamples=50, seed=3
-        )
+        return gain_bound(MEASURES[measure], case.labels, case.candidate, other, case.blocks, Bootstrap(0.8, 50, 3))
 
     whole = {name: bound(name) for name in ("auc", "log_loss")}
     monkeypatch.setattr(metrics, "BOOTSTRAP_CELLS", 7 * (int(case.blocks.max()) + 1))
@@ -139,7 +138,7 @@ def test_a_stand_in_is_compared_with_the_net_that_was_tried():
 def test_of_an_error_metric_a_hundredth_is_allowed(share_worse, passes):
     labels = np.random.default_rng(0).normal(size=300)
     case = Evidence(labels, labels + 0.1 * (1 + share_worse), np.arange(300), kind="linear", tried=labels + 0.1)
-    verdict = judge(GateSettings(metric="mae"), binary=False, evidence=case, seed=1)
+    verdict = judge(Gate(metric="mae"), binary=False, evidence=case, seed=1)
     assert verdict.may_stand_in is passes
     assert verdict.checks[0].threshold == pytest.approx(-0.001)
 
@@ -162,9 +161,7 @@ def test_equal_models_pass_as_seldom_as_the_confidence_says():
         case = evidence(rows=400, noise=1.0, seed=seed)
         score = np.log(case.candidate / (1 - case.candidate))
         first, second = noisy(score, 0.5, 2 * seed), noisy(score, 0.5, 2 * seed + 1)
-        _, bound = gain_bound(
-            MEASURES["auc"], case.labels, first, second, case.blocks, confidence=0.8, resamples=200, seed=seed
-        )
+        _, bound = gain_bound(MEASURES["auc"], case.labels, first, second, case.blocks, Bootstrap(0.8, 200, seed))
         passed += bound > 0
     assert 3 <= passed <= 22  # 20 % of 60 are 12; about three standard deviations around it
 
@@ -190,7 +187,7 @@ def test_regression_is_judged_by_its_own_measures():
     random = np.random.default_rng(0)
     labels = random.normal(size=300)
     case = Evidence(labels, labels + 0.1, np.arange(300), baselines={"constant": np.zeros(300)})
-    verdict = judge(GateSettings(metric="mae", floors=(("rmse", 0.2),)), binary=False, evidence=case, seed=1)
+    verdict = judge(Gate(metric="mae", floors=(("rmse", 0.2),)), binary=False, evidence=case, seed=1)
     assert verdict.passed
     assert verdict.metrics["candidate"]["mae"] == pytest.approx(0.1)
 
@@ -209,7 +206,7 @@ def test_slices_cover_strings_and_numbers_and_small_ones_have_no_metric():
     parts = slice_rows(np.array([1.0, 2, 3, 4, np.nan], dtype=np.float32))
     assert sum(int(rows.sum()) for _, rows in parts) == 5
     case = evidence()
-    sliced = replace(case, slices={"kind": np.array(["a"] * 790 + ["b"] * 10, dtype=object)})
-    lines = judge(GATE, binary=True, evidence=sliced, seed=1).slices["kind"]
+    sliced = replace(case, parts={"kind": np.array(["a"] * 790 + ["b"] * 10, dtype=object)})
+    lines = judge(replace(GATE, slices=("kind",)), binary=True, evidence=sliced, seed=1).slices["kind"]
     assert [line["rows"] for line in lines] == [790, 10]
     assert lines[0]["candidate"] is not None and lines[1]["candidate"] is None

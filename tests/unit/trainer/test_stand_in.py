@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
+from millrace.definitions.gate import Gate
 
 from services.trainer.adapters.jobs_process import read_progress
 from services.trainer.domain.examples import ColumnSpec
-from services.trainer.domain.job import GATE, TRAIN, ChampionSpec, GateSettings, JobSpec, NetSettings
+from services.trainer.domain.job import GATE, TRAIN, ChampionSpec, JobSpec, NetSettings
 from services.trainer.entrypoints.job_gate import digest_of
 from services.trainer.entrypoints.job_steps import run
 from tests.unit.trainer.world import write_rows
@@ -23,7 +24,7 @@ SPEC = JobSpec(
     task="binary",
     inputs=(ColumnSpec("kind", "BYTES"), ColumnSpec("x", "FP32"), ColumnSpec("z", "FP32")),
     net=NetSettings("wide-and-deep", (16,), epochs=8, learning_rate=0.02, batch_size=256, seed=7),
-    gate=GateSettings("auc", confidence=0.9),
+    gate=Gate("auc", confidence=0.9),
     baselines=("constant", "linear"),
     definition_version=3,
     snapshot_digest="sha256:snapshot",
@@ -98,7 +99,7 @@ def test_a_linear_net_that_is_worse_than_the_net_does_not_take_its_place(tmp_pat
     hasty = replace(
         SPEC,
         task="regression",
-        gate=GateSettings("mae", confidence=0.9),
+        gate=Gate("mae", confidence=0.9),
         net=replace(SPEC.net, epochs=1, learning_rate=0.1),
     )
     result, report = done(tmp_path, hasty, interaction=0.0)
@@ -124,7 +125,7 @@ def test_a_comparison_without_a_value_puts_nothing_in_the_place(tmp_path):
 
 
 def test_a_declared_linear_net_is_held_to_the_baseline_and_never_replaced(tmp_path):
-    hasty = replace(SPEC, task="regression", gate=GateSettings("mae"), net=replace(SPEC.net, kind="linear", epochs=1))
+    hasty = replace(SPEC, task="regression", gate=Gate("mae"), net=replace(SPEC.net, kind="linear", epochs=1))
     result, report = done(tmp_path, replace(hasty, net=replace(hasty.net, learning_rate=0.001)), interaction=0.0)
     assert result.verdict == "REFUSED" and "may be worse than the linear baseline" in result.reason
     assert result.template == "linear" and report["tried"] is None and report["stand_in"] is None
