@@ -17,12 +17,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import backfill, freshness, ingestion, kernels, machine, online, stream, training_sets
+from bench import backfill, freshness, gate, ingestion, kernels, machine, online, stream, training_sets
 from bench.benchmark import Bench, BenchError, Benchmark, Section
 from bench.peers.environment import FOLDER, PeerEnvironment
 from bench.report import RESULTS, as_facts, keep, show
 
-MODULES = (kernels, ingestion, online, stream, freshness, training_sets, backfill)
+MODULES = (kernels, gate, ingestion, online, stream, freshness, training_sets, backfill)
 PIPE_WIDTH = 150  # a pipe or a log has none of its own
 
 

@@ -68,6 +68,10 @@ class Book(Protocol):
         """The newest run that passed the gate, of those whose data end before that time."""
         ...
 
+    async def judged(self, run: Run, after_us: int) -> list[Run]:
+        """Other runs of the project that came to a verdict on data that end between `after_us` and its own end."""
+        ...
+
     async def put_run(self, run: Run) -> None:
         """Writes a run. Superseded when a later attempt has been recorded."""
         ...

@@ -126,6 +126,15 @@ class SqlBook:
         )
         return _run(row) if row else None
 
+    async def judged(self, run: Run, after_us: int) -> list[Run]:
+        """Other runs of the project that came to a verdict on data that end between `after_us` and its own end."""
+        rows = await self._sql.rows(
+            "SELECT * FROM runs WHERE project = :project AND state IN ('PASSED', 'REFUSED') AND run_id <> :run_id"
+            " AND as_of_us BETWEEN :after AND :until ORDER BY as_of_us",
+            {"project": run.project, "run_id": run.run_id, "after": after_us, "until": run.as_of_us},
+        )
+        return [_run(row) for row in rows]
+
     async def forgotten(self, digest: str) -> str:
         """Why the snapshot is not whole any more; empty for one that is."""
         return (await superseded_words(self._sql, [digest])).get(digest, "")

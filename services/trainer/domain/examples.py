@@ -74,6 +74,15 @@ def split_by_time(examples: Examples, *, holdout: float, validation: float) -> S
     )
 
 
+def window_uses(moments_us: NDArray[np.int64], judged: Sequence[tuple[int, int]]) -> float:
+    """How often these rows are judged by, this time included: a row in an earlier holdout was judged by then, too.
+
+    The mean over the rows, so a holdout that shares a third of its rows with the last one counts 1.33.
+    """
+    within = (float(((moments_us >= first) & (moments_us <= last)).mean()) for first, last in judged)
+    return 1.0 + sum(within) if len(moments_us) else 1.0
+
+
 def _whole_moment(moments_us: NDArray[np.int64], row: int) -> int:
     """The first row of the moment that `row` is in."""
     if row <= 0 or row >= len(moments_us):

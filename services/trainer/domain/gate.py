@@ -67,10 +67,15 @@ class Evidence:
     champion_version: int = 0
     champion_note: str = ""  # why there is a champion but no prediction of it
     parts: Mapping[str, NDArray[Any]] = field(default_factory=dict)  # values of the inputs that make slices and groups
+    window_uses: float = 1.0  # how often these rows are judged by, this time included
     probed: Mapping[str, Floats] = field(default_factory=dict)  # the candidate's answers to each probe
     p99_ms: float = 0.0
     size_bytes: int = 0
     largest_difference: float | None = None  # graph against net; None: there is no net to compare with
+
+    def confidence(self, settings: Gate) -> float:
+        """What a comparison needs: rows that were judged by before pass a lucky model sooner (Bonferroni)."""
+        return 1 - (1 - settings.confidence) / self.window_uses
 
     @property
     def answers(self) -> Answers:
@@ -147,6 +152,7 @@ def report_json(verdict: Verdict, evidence: Evidence, facts: Mapping[str, Any]) 
         "slices": verdict.slices,
         "champion": {"version": evidence.champion_version, "note": evidence.champion_note},
         "holdout_rows": len(evidence.labels),
+        "window_uses": round(evidence.window_uses, 4),
         "bootstrap_resamples": RESAMPLES,
     }
     return canonical_json(report)
@@ -189,7 +195,7 @@ def _not_worse(settings: Gate, evidence: Evidence, name: str, other: str, predic
     gain, bound = _bound(settings, evidence, predictions, seed)
     threshold = -_tolerance(settings.metric, evidence.labels, predictions)
     passed = bound > threshold  # false where either is NaN
-    sure = f"{settings.metric} gain {_text(gain)}, at least {_text(bound)} with confidence {settings.confidence:g}"
+    sure = _sure(settings, evidence, gain, bound)
     verb = "is not worse" if passed else "may be worse"
     words = f"{verb} than {other}, {_text(-threshold)} allowed ({sure})"
     return Check(name, _known(bound), threshold, passed, words)
@@ -203,7 +209,7 @@ def _tolerance(metric: str, labels: Floats, other: Floats) -> float:
 def _simpler(settings: Gate, evidence: Evidence, name: str, predictions: Floats, seed: int) -> Check:
     gain, bound = _bound(settings, evidence, predictions, seed)
     passed = not math.isnan(bound) and bound > 0
-    sure = f"{settings.metric} gain {_text(gain)}, at least {_text(bound)} with confidence {settings.confidence:g}"
+    sure = _sure(settings, evidence, gain, bound)
     words = f"beats the {name} baseline ({sure})" if passed else f"the simpler {name} baseline is not worse ({sure})"
     return Check(f"simpler:{name}", _known(bound), 0.0, passed, words)
 
@@ -211,14 +217,20 @@ def _simpler(settings: Gate, evidence: Evidence, name: str, predictions: Floats,
 def _champion(settings: Gate, evidence: Evidence, predictions: Floats, seed: int) -> Check:
     gain, bound = _bound(settings, evidence, predictions, seed)
     passed = not math.isnan(bound) and bound > settings.margin
-    sure = f"{settings.metric} gain {_text(gain)}, at least {_text(bound)} with confidence {settings.confidence:g}"
+    sure = _sure(settings, evidence, gain, bound)
     verb = "beats" if passed else "does not beat"
     words = f"{verb} champion version {evidence.champion_version} by more than {settings.margin:g} ({sure})"
     return Check("champion", _known(bound), settings.margin, passed, words)
 
 
+def _sure(settings: Gate, evidence: Evidence, gain: float, bound: float) -> str:
+    confidence = f"with confidence {evidence.confidence(settings):.3g}"
+    uses = f", the rows judged by {evidence.window_uses:.3g} times" if evidence.window_uses > 1 else ""
+    return f"{settings.metric} gain {_text(gain)}, at least {_text(bound)} {confidence}{uses}"
+
+
 def _bound(settings: Gate, evidence: Evidence, other: Floats, seed: int) -> tuple[float, float]:
-    how = Bootstrap(settings.confidence, RESAMPLES, seed)
+    how = Bootstrap(evidence.confidence(settings), RESAMPLES, seed)
     return gain_bound(MEASURES[settings.metric], evidence.labels, evidence.candidate, other, evidence.blocks, how)
 
 

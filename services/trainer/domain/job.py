@@ -54,6 +54,7 @@ class JobSpec:
     reference: str = ""  # the run whose rows were the last good ones, told in `reference.json`; empty: none
     accept_data: bool = False  # a person says that the rows are as they should be
     min_rows: int = 0  # that have to be left when rows that are not fit are taken away
+    judged: tuple[tuple[int, int], ...] = ()  # holdouts of earlier gates of the model: first and last moment
 
     @property
     def is_binary(self) -> bool:

@@ -167,21 +167,27 @@ class Gap:
 
 
 def _gap(groups: Mapping[str, Rows], decided: Rows, blocks: Blocks, how: Bootstrap) -> Gap | None:
-    """Greatest minus least rate, with the lower bound of the basic bootstrap (Davison, Hinkley: Bootstrap Methods,
-    1997, section 5.2): the greatest of several rates is too great by chance, in each draw once more, which this takes
-    away. None with fewer than two groups."""
+    """Greatest minus least rate, and a bound that at least one pair of groups is apart by. None with fewer than two.
+
+    The greatest of several rates is too great by chance. So every pair has its own bound, all of them at once with the
+    confidence: by the bootstrap of the greatest studentised difference (Romano, Wolf: Stepwise Multiple Testing, 2005).
+    """
     if len(groups) < 2:
         return None
     rates = {name: float(decided[rows].mean()) for name, rows in groups.items()}
-    gap = max(rates.values()) - min(rates.values())
     drawn = []
     for numbered, draws in how.draws(blocks):
         count = draws.shape[1]
-        sums = np.stack([draws @ np.bincount(numbered, decided & rows, count) for rows in groups.values()])
-        sizes = np.stack([draws @ np.bincount(numbered, rows, count) for rows in groups.values()])
-        share = np.divide(sums, sizes, out=np.full_like(sums, np.nan), where=sizes > 0)
-        drawn.append(np.nanmax(share, axis=0) - np.nanmin(share, axis=0))
-    return Gap(rates, gap, max(2 * gap - float(np.quantile(np.concatenate(drawn), how.confidence)), 0.0))
+        sums = np.stack([draws @ np.bincount(numbered, decided & rows, count) for rows in groups.values()], axis=1)
+        sizes = np.stack([draws @ np.bincount(numbered, rows, count) for rows in groups.values()], axis=1)
+        drawn.append(np.divide(sums, sizes, out=np.full_like(sums, np.nan), where=sizes > 0))
+    point, shares = np.array(list(rates.values())), np.concatenate(drawn)
+    apart = point[:, None] - point[None, :]
+    differences = shares[:, :, None] - shares[:, None, :]
+    spread = np.nanstd(differences, axis=0)
+    studentised = np.divide(differences - apart, spread, out=np.zeros_like(differences), where=spread > 0)
+    reach = float(np.quantile(np.nanmax(studentised, axis=(1, 2)), how.confidence))
+    return Gap(rates, float(apart.max()), max(float((apart - reach * spread).max()), 0.0))
 
 
 def _told(gap: Gap | None, what: str, rule: FairnessRule, limit: float, how: Bootstrap) -> Found:

@@ -220,7 +220,7 @@ class Executor:
 
     async def _judged(self, run: Run, project: Project, folder: Path) -> tuple[JobResult, JobSpec]:
         """The job's result against the champion that serves when the job ends."""
-        mode = run.mode
+        mode, judged = run.mode, await self._holdouts(run, project)
         for _ in range(MAX_GATES):
             champion = await self._shop.registry.champion(project.name, project.model.name)
             if champion.version:
@@ -234,15 +234,23 @@ class Executor:
                 reference=run.reference,
                 accept_data=run.accept_data,
                 min_rows=project.training.min_rows,
+                judged=tuple(judged),
             )
             write_whole(folder / "spec.json", spec.to_json().encode())
             result = await self._shop.jobs.run(folder, lambda progress: self._note(run, progress))
             now = await self._shop.registry.champion(project.name, project.model.name)
             if result.declined or now.version == champion.version:
                 break
+            judged += _holdout(_text(folder / "report.json"))
             log.info("run %s: champion %d became %d meanwhile", run.run_id, champion.version, now.version)
             mode = GATE
         return result, spec
+
+    async def _holdouts(self, run: Run, project: Project) -> list[tuple[int, int]]:
+        """Holdouts of earlier gates of the project's model, this run's own among them where it meets the gate again."""
+        async with self._desk.runs.read() as book:
+            others = await book.judged(run, run.as_of_us - project.training.window_us)
+        return [window for one in others for window in _holdout(one.report_json)] + run.turn * _holdout(run.report_json)
 
     async def _upload(self, folder: Path) -> None:
         for name in ("model.onnx", "bundle.json", "report.json"):
@@ -300,6 +308,12 @@ def job_spec(project: Project, shop: Workshop, *, run_id: str, mode: str, snapsh
         code_version=shop.code_version,
         threads=shop.threads,
     )
+
+
+def _holdout(report_json: str) -> list[tuple[int, int]]:
+    """First and last moment of the rows that a gate judged by; nothing where there was no gate."""
+    window = json.loads(report_json or "{}").get("holdout")
+    return [(int(window["from_us"]), int(window["to_us"]))] if window else []
 
 
 def _candidate(spec: JobSpec, result: JobResult) -> CandidateModel:

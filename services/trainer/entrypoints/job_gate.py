@@ -16,7 +16,7 @@ from services.trainer.adapters.environment import environment
 from services.trainer.adapters.scorer_onnxruntime import Scorer
 from services.trainer.domain.bundle import bundle_json, golden, golden_rows
 from services.trainer.domain.encoding import encode_rows, learn_encoding
-from services.trainer.domain.examples import Examples, Split
+from services.trainer.domain.examples import Examples, Split, window_uses
 from services.trainer.domain.gate import LINEAR, TRIED, Evidence, Verdict, judge, report_json
 from services.trainer.domain.job import GATE, JobResult, JobSpec
 from services.trainer.domain.metrics import Floats
@@ -66,6 +66,7 @@ def put_before_gate(
         champion=by.champion,
         champion_version=spec.champion.version,
         champion_note=by.champion_note,
+        window_uses=window_uses(holdout.moments_us, spec.judged),
         parts=holdout.columns,
         probed={name: scorer.score(columns) for name, columns in probes(spec.gate, holdout.columns, spec.net.seed)},
         p99_ms=scorer.p99_ms(holdout.columns),

@@ -13,7 +13,7 @@ from millrace.definitions.gate import Gate
 from services.trainer.adapters.dataset_arrow import read_examples
 from services.trainer.adapters.features_grpc import MANIFEST, verify_snapshot
 from services.trainer.domain.bundle import OTHER, golden, golden_rows, histogram, reference
-from services.trainer.domain.examples import ColumnSpec, Examples, split_by_time
+from services.trainer.domain.examples import ColumnSpec, Examples, split_by_time, window_uses
 from services.trainer.domain.job import ChampionSpec, JobResult, JobSpec, NetSettings
 from services.trainer.errors import SnapshotUnusable
 from tests.unit.trainer.world import write_rows
@@ -100,3 +100,12 @@ def test_rows_are_held_against_the_snapshot_that_was_asked_for(tmp_path):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(SnapshotUnusable, match="no whole Arrow stream"):
         verify_snapshot(path, digest)
+
+
+def test_a_row_in_an_earlier_holdout_was_judged_by_before():
+    moments = np.arange(100, 110)
+    assert window_uses(moments, []) == 1.0
+    assert window_uses(moments, [(0, 99), (110, 200)]) == 1.0
+    assert window_uses(moments, [(0, 104)]) == pytest.approx(1.5)
+    assert window_uses(moments, [(0, 104), (100, 109), (109, 300)]) == pytest.approx(2.6)
+    assert window_uses(moments[:0], [(0, 1)]) == 1.0

@@ -210,3 +210,17 @@ def test_slices_cover_strings_and_numbers_and_small_ones_have_no_metric():
     lines = judge(replace(GATE, slices=("kind",)), binary=True, evidence=sliced, seed=1).slices["kind"]
     assert [line["rows"] for line in lines] == [790, 10]
     assert lines[0]["candidate"] is not None and lines[1]["candidate"] is None
+
+
+def test_rows_that_were_judged_by_before_ask_for_more():
+    """The same comparison passes the first time and not when the rows have been used often."""
+    case = evidence(rows=600, noise=0.8, seed=3)
+    known = noisy(np.log(case.candidate / (1 - case.candidate)), 0.9, 10_003)
+    fresh = replace(case, champion=known, champion_version=1)
+    verdict = judge(GATE, binary=True, evidence=fresh, seed=1)
+    assert verdict.passed and "with confidence 0.8)" in verdict.reason
+    worn = judge(GATE, binary=True, evidence=replace(fresh, window_uses=400.0), seed=1)
+    assert failed(worn) == {"champion"} and "with confidence 1, the rows judged by 400 times" in worn.reason
+    often = judge(GATE, binary=True, evidence=replace(fresh, window_uses=2.5), seed=1)
+    assert "with confidence 0.92, the rows judged by 2.5 times" in often.checks[0].reason
+    assert json.loads(report_json(often, replace(fresh, window_uses=2.5), {}))["window_uses"] == 2.5

@@ -194,7 +194,10 @@ class FakeJobs:
         columns = [{"name": name} for name in ("last.kind", "last.pressure", "label")]
         data = {"turn": len(self.specs), "findings": [], "carried": [], "profile": {"columns": columns}}
         data["seen"] = json.loads(known.read_text()) if known.exists() else None
-        report = json.dumps({"turn": len(self.specs), "champion": spec.champion.version, "data": data}).encode()
+        facts = {"turn": len(self.specs), "champion": spec.champion.version, "data": data}
+        if not self.declined:
+            facts["holdout"] = {"from_us": len(self.specs), "to_us": len(self.specs) + 10}
+        report = json.dumps(facts).encode()
         files = {"model.onnx": b"model", "bundle.json": b"{}", "report.json": report}
         for name, data in files.items():
             (folder / name).write_bytes(data)
