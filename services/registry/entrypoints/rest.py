@@ -7,11 +7,13 @@ from pathlib import Path
 from fastapi import APIRouter, FastAPI
 from fastapi.requests import Request
 from fastapi.responses import HTMLResponse, RedirectResponse
+from millrace.runtime.errors import RoomError
 from millrace.web import pages
 from millrace.wire.registry.v1.events_pb2 import ServingPlan, Variant
 from millrace.wire.registry.v1.service_pb2 import GetVersionRequest, ListVersionsRequest
 
 from services.registry.adapters.definitions_sql import read_project
+from services.registry.domain.report import GateReport, read_report
 from services.registry.errors import UnknownThing
 from services.registry.handlers import definitions, models
 from services.registry.handlers.desk import Desk
@@ -69,10 +71,26 @@ class ModelPages:
         if version < 1:
             raise UnknownThing(f"model {model} has no version {version}")
         found = await models.lineage(self._desk, GetVersionRequest(project=project, model=model, version=version))
-        metrics = sorted(found.version.metrics.items())
+        report, trouble = await self._report(found.version.gate_report_digest)
         return self._pages.render(
-            request, "version.html", found=found.version, events=list(found.events), metrics=metrics, tones=TONES
+            request,
+            "version.html",
+            found=found.version,
+            events=list(found.events),
+            metrics=sorted(found.version.metrics.items()),
+            report=report,
+            trouble=trouble,
+            tones=TONES,
         )
+
+    async def _report(self, digest: str) -> tuple[GateReport | None, str]:
+        """What the gate asked, or why that cannot be shown; neither for a model that met no gate."""
+        if not digest:
+            return None, ""
+        try:
+            return read_report(await self._desk.objects.get(digest)), ""
+        except (RoomError, ValueError) as error:
+            return None, f"its report cannot be shown: {error}"
 
     async def _plan(self, model: str) -> ServingPlan | None:
         async with self._desk.database.read() as transaction:
