@@ -27,8 +27,10 @@ from services.trainer.adapters.jobs_process import ProcessJobs
 from services.trainer.adapters.registry_grpc import GrpcRegistry
 from services.trainer.adapters.rows_forgetting import RowsForgetting
 from services.trainer.adapters.runs_sql import SqlRuns
-from services.trainer.entrypoints.executor import Executor, Workshop
+from services.trainer.entrypoints.executor import Executor
+from services.trainer.entrypoints.rerun import Reruns
 from services.trainer.entrypoints.rpc import TrainerDoor
+from services.trainer.entrypoints.workshop import Workshop
 from services.trainer.handlers import HANDLERS, LABELS, ROOM, Desk, look_again
 from services.trainer.settings import Settings
 
@@ -59,12 +61,12 @@ def assemble(settings: Settings, bus: Bus) -> RoomProcess:
     _follow(room, desk, definitions, clocks, settings.look_again_s)
     _consume(room, desk, bus, definitions, clocks)
     _relay(room, database, bus)
-    _execute(room, desk, settings, changed, definitions)
+    reruns = _execute(room, desk, settings, changed, definitions)
     _forget(room, bus, RowsForgetting(database, settings.folder(ROOM) / "runs", wall_us))
     room.status.problem("training", lambda: runs.off, degrades_only=True)
     room.status.busy(lambda: runs.unfinished_runs)
     room.status.watermarks(lambda: runs.watermarks_us)
-    room.add_grpc(lambda server: _register(server, desk))
+    room.add_grpc(lambda server: _register(server, desk, reruns))
     return room
 
 
@@ -129,7 +131,7 @@ def _relay(room: RoomProcess, database: Database, bus: Bus) -> None:
 
 def _execute(
     room: RoomProcess, desk: Desk, settings: Settings, changed: asyncio.Event, definitions: DefinitionBook
-) -> None:
+) -> Reruns:
     features_channel = channel(settings.address("feature_store"), settings)
     registry_channel = channel(settings.address("registry"), settings)
     jobs = ProcessJobs(threads=settings.threads, nice=settings.nice, deadline_s=settings.job_deadline_s)
@@ -142,7 +144,8 @@ def _execute(
         threads=settings.threads,
         patience_s=settings.patience_s,
     )
-    executor = Executor(desk, workshop, changed)
+    executor, reruns = Executor(desk, workshop, changed), Reruns(desk, workshop)
+    room.on_start(reruns.clean)
 
     async def execute() -> None:
         await definitions.wait_ready(FOLLOW_DEADLINE_S)
@@ -158,6 +161,7 @@ def _execute(
 
     room.on_stop(close_channels)
     room.status.problem("executor", lambda: executor.problem, degrades_only=True)
+    return reruns
 
 
 def _forget(room: RoomProcess, bus: Bus, rows: RowsForgetting) -> None:
@@ -172,5 +176,5 @@ async def _caught_up(definitions: DefinitionBook, clocks: ClockBook) -> None:
     await clocks.wait_ready(FOLLOW_DEADLINE_S)
 
 
-def _register(server: grpc.aio.Server, desk: Desk) -> None:
-    service_pb2_grpc.add_TrainerServicer_to_server(TrainerDoor(desk), server)  # type: ignore[no-untyped-call]
+def _register(server: grpc.aio.Server, desk: Desk, reruns: Reruns) -> None:
+    service_pb2_grpc.add_TrainerServicer_to_server(TrainerDoor(desk, reruns), server)  # type: ignore[no-untyped-call]

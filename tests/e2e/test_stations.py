@@ -101,6 +101,17 @@ def test_the_walk_ends_in_a_prediction_and_in_why(platform):
     assert version["snapshot_digest"] in json.dumps(chain)
 
 
+def test_a_run_can_be_made_again_from_its_record_to_the_bit(platform):
+    (version,) = platform.json("models", "list", "stations")
+    again = platform.json("runs", "rerun", version["run_id"])
+    assert again["same"], [line for line in again["lines"] if not line["same"]]
+    lines = {line["what"]: line for line in again["lines"]}
+    assert lines["data snapshot"]["now"] == version["snapshot_digest"] and "note" not in again
+    assert lines["model"]["now"] == version["model_digest"]
+    assert float(lines["mae of candidate"]["now"]) == pytest.approx(version["metrics"]["mae"], abs=0)
+    assert all(line["same"] for line in lines.values()), "the same code in the same environment"
+
+
 def test_the_snippets_run_as_they_stand(platform, tmp_path):
     publish, predict, training, _ = readme.snippets()
     assert "1 0 []" in _typed(publish, platform, tmp_path / "publish")

@@ -1,4 +1,4 @@
-"""`millrace runs list|show|compare`: what training came to, and why."""
+"""`millrace runs list|show|compare|rerun`: what training came to, and why."""
 
 from __future__ import annotations
 
@@ -110,6 +110,52 @@ def compare(run_id: RunId, other: RunId, home: Home = DEFAULT_HOME, as_json: AsJ
         return
     rows = [(name, *(_short(value) for value in pair)) for name, pair in differing.items()]
     show_table(("differs", run_id, other), rows, empty="nothing that was kept of these runs differs")
+
+
+@app.command()
+def rerun(run_id: RunId, home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Make a run once more from its record alone, and hold what comes out against it: rows, verdict, model, metrics.
+
+    Nothing is registered. Exit status 1 where something differs.
+
+    Examples:
+
+      millrace runs rerun 5e1c9a52-6f8e-5b0e-9d3a-2f6f3b1c7a10
+    """
+    from millrace.cli.output import as_dict, console, emit_json, table
+
+    reply = _rerun(home, run_id)
+    if as_json:
+        emit_json(as_dict(reply))
+    else:
+        rows = [
+            ("yes" if one.same else "NO" if one.decides else "no", one.what, one.before, "" if one.same else one.now)
+            for one in reply.lines
+        ]
+        console().print(table(("same", "", "as recorded", "now, where it differs"), rows))
+        if reply.note:
+            typer.echo(reply.note)
+        typer.echo("the run came out as recorded" if reply.same else "the run did NOT come out as recorded")
+    if not reply.same:
+        raise typer.Exit(1)
+
+
+def _rerun(home: Path, run_id: str) -> service_pb2.RerunReply:
+    from rich.progress import Progress
+
+    from millrace.cli.output import console
+    from millrace.cli.remote import stub
+    from millrace.wire.trainer.v1 import service_pb2 as wire
+
+    screen = console(err=True)
+    progress = Progress(console=screen, transient=True, disable=not screen.is_terminal)
+    reply = wire.RerunReply()
+    with stub(home, "trainer") as trainer, progress:
+        work = progress.add_task("asking", total=1.0)
+        for told in trainer.Rerun(wire.RerunRequest(run_id=run_id)):
+            progress.update(work, description=told.step, completed=told.share)
+            reply = told.reply
+    return reply
 
 
 def state_of(run: service_pb2.Run) -> str:

@@ -6,22 +6,20 @@ import asyncio
 import json
 import logging
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from millrace.definitions.canonical import from_canonical_json, to_canonical_json
-from millrace.definitions.model import FieldType, Project
+from millrace.definitions.model import Project
 from millrace.runtime.errors import RoomError, Unavailable
 from millrace.stores.files import write_whole
 
-from services.trainer.domain.examples import ColumnSpec
-from services.trainer.domain.job import GATE, ChampionSpec, JobResult, JobSpec, NetSettings
-from services.trainer.domain.profiles import LABEL
+from services.trainer.domain.job import GATE, JobResult, JobSpec
 from services.trainer.domain.runs import CandidateModel, Run, State
+from services.trainer.entrypoints.workshop import Workshop, job_spec, lay_champion, lay_out
 from services.trainer.errors import JobFailed, NeighbourUnavailable, Superseded
 from services.trainer.handlers import Desk, consider, record_run
-from services.trainer.ports import Features, JobProgress, Jobs, Registry
+from services.trainer.ports import JobProgress
 
 log = logging.getLogger(__name__)
 
@@ -35,19 +33,6 @@ BULKY = (
     "reference.json",
     "checkpoints",
 )  # dropped when a run is finished: all can be had again
-
-
-@dataclass(frozen=True, slots=True)
-class Workshop:
-    """What a run is made with. `patience_s` is how long neighbours may be away, wall time."""
-
-    features: Features
-    registry: Registry
-    jobs: Jobs
-    folder: Path
-    code_version: str
-    threads: int
-    patience_s: float
 
 
 class Executor:
@@ -204,14 +189,7 @@ class Executor:
     async def _prepare(self, run: Run) -> Path:
         """The run's folder with its rows and, to gate again, its model."""
         folder = self._shop.folder / run.run_id
-        folder.mkdir(parents=True, exist_ok=True)
-        await self._shop.features.read_snapshot(run.snapshot_digest, folder / "rows.arrow")
-        if run.reference:
-            async with self._desk.runs.read() as book:
-                good = await book.run(run.reference)
-            if good is None:
-                raise JobFailed(f"run {run.reference}, whose rows this one's are held against, is gone")
-            write_whole(folder / "reference.json", json.dumps(_comparable(good, run)).encode())
+        await lay_out(self._desk, self._shop, run, folder)
         if run.mode == GATE and run.candidate is not None:
             for name, digest in (("model", run.candidate.model_digest), ("bundle", run.candidate.bundle_digest)):
                 suffix = "onnx" if name == "model" else "json"
@@ -223,19 +201,8 @@ class Executor:
         mode, judged = run.mode, await self._holdouts(run, project)
         for _ in range(MAX_GATES):
             champion = await self._shop.registry.champion(project.name, project.model.name)
-            if champion.version:
-                graph = await self._shop.registry.get_artifact(champion.digest)
-                write_whole(folder / "champion.onnx", graph)
-            spec = job_spec(project, self._shop, run_id=run.run_id, mode=mode, snapshot_digest=run.snapshot_digest)
-            spec = replace(
-                spec,
-                champion=champion,
-                definition_version=run.definition_version,
-                reference=run.reference,
-                accept_data=run.accept_data,
-                min_rows=project.training.min_rows,
-                judged=tuple(judged),
-            )
+            await lay_champion(self._shop, champion, folder)
+            spec = job_spec(run, self._shop, mode=mode, champion=champion, judged=judged)
             write_whole(folder / "spec.json", spec.to_json().encode())
             result = await self._shop.jobs.run(folder, lambda progress: self._note(run, progress))
             now = await self._shop.registry.champion(project.name, project.model.name)
@@ -289,27 +256,6 @@ class Executor:
         return finished
 
 
-def job_spec(project: Project, shop: Workshop, *, run_id: str, mode: str, snapshot_digest: str) -> JobSpec:
-    """What a job of this project is told; the champion and the definition's version are filled in later."""
-    names = tuple(ColumnSpec(i.name, "BYTES" if i.type is FieldType.STRING else "FP32") for i in project.model.inputs)
-    return JobSpec(
-        mode=mode,
-        run_id=run_id,
-        project=project.name,
-        model=project.model.name,
-        task=project.model.task.value,
-        inputs=names,
-        net=NetSettings(**asdict(project.model.template)),
-        gate=project.gate,
-        baselines=project.model.baselines,
-        definition_version=0,
-        snapshot_digest=snapshot_digest,
-        champion=ChampionSpec(),
-        code_version=shop.code_version,
-        threads=shop.threads,
-    )
-
-
 def _holdout(report_json: str) -> list[tuple[int, int]]:
     """First and last moment of the rows that a gate judged by; nothing where there was no gate."""
     window = json.loads(report_json or "{}").get("holdout")
@@ -329,27 +275,6 @@ def _candidate(spec: JobSpec, result: JobResult) -> CandidateModel:
         template=result.template,
         metrics=dict(result.metrics),
     )
-
-
-def _comparable(good: Run, run: Run) -> dict[str, Any]:
-    """What the report of `good` says of its rows, but for columns that are made in another way now: their values are
-    others in every row, and nothing is known of them."""
-    data: dict[str, Any] = json.loads(good.report_json)["data"]
-    before, now = (_columns(from_canonical_json(one.definition_json)) for one in (good, run))
-    same = {name for name, made in now.items() if before.get(name) == made}
-    kept = {name: [one for one in data[name] if one["column"] in same] for name in ("findings", "carried")}
-    columns = [column for column in data["profile"]["columns"] if column["name"] in same]
-    return data | kept | {"profile": data["profile"] | {"columns": columns}}
-
-
-def _columns(project: Project) -> dict[str, Any]:
-    """How each column of a training set is made."""
-    label = project.label
-    made: dict[str, Any] = {LABEL: (label, project.source(label.source))}
-    for item in project.model.inputs:
-        views = [project.view(item.view), *(project.view(carrier.partition(".")[0]) for carrier in item.carriers)]
-        made[item.name] = (item, views, [project.source(view.source) for view in views])
-    return made
 
 
 def _text(path: Path) -> str:

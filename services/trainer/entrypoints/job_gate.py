@@ -186,6 +186,8 @@ def _report(stands: Judged, other: Judged | None, split: Split, data: Mapping[st
         "holdout": {"from_us": int(split.holdout.moments_us[0]), "to_us": int(split.holdout.moments_us[-1])},
         "tried": _in_short(other if is_stand_in else None),
         "stand_in": _in_short(None if is_stand_in else other),
+        "champion_digest": spec.champion.digest,
+        "judged_before": spec.judged,
     }
     return report_json(stands.verdict, stands.evidence, facts)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -13,6 +15,7 @@ from millrace.wire.trainer.v1.events_pb2 import TrainingRequest, TrainingSwitch
 from services.trainer.domain.runs import Run
 from services.trainer.domain.scheduler import Request, Trigger
 from services.trainer.domain.switches import ALL, Switch
+from services.trainer.entrypoints.rerun import Outcome, Reruns
 from services.trainer.errors import BadRequest, SwitchedOff, UnknownProject, UnknownRun
 from services.trainer.handlers import (
     MOST_TOLD,
@@ -35,8 +38,9 @@ MOST_LISTED = 100  # requests of each run where runs are listed
 class TrainerDoor(service_pb2_grpc.TrainerServicer):
     """Decodes, calls, encodes."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, reruns: Reruns) -> None:
         self._desk = desk
+        self._reruns = reruns
 
     async def RequestRun(self, request: TrainingRequest, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         """Records and publishes a request; UnknownProject, BadRequest."""
@@ -127,6 +131,23 @@ class TrainerDoor(service_pb2_grpc.TrainerServicer):
             if run is None:
                 raise UnknownRun(f"no run {request.run_id or '(none named)'}")
             return await _message(book, run, whole=True)
+
+    async def Rerun(
+        self, request: service_pb2.RerunRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[service_pb2.RerunProgress]:
+        """A run once more from its record; UnknownRun, BadRequest, SwitchedOff."""
+        require("scientist")
+        async with aclosing(self._reruns.rerun(request.run_id)) as steps:
+            async for step, share, outcome in steps:
+                yield service_pb2.RerunProgress(step=step, share=share, reply=_reply(outcome) if outcome else None)
+
+
+def _reply(outcome: Outcome) -> service_pb2.RerunReply:
+    lines = [
+        service_pb2.RerunLine(what=one.what, before=one.before, now=one.now, same=one.same, decides=one.decides)
+        for one in outcome.lines
+    ]
+    return service_pb2.RerunReply(same=outcome.same, lines=lines, note=outcome.note)
 
 
 def _trigger(request: TrainingRequest) -> Trigger:

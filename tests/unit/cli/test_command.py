@@ -33,7 +33,7 @@ def commands() -> list[list[str]]:
     groups["deadletter"] = ["list", "show", "replay"]
     groups["topics"] = ["list", "lag", "check"]
     groups["training"] = ["off", "on", "show"]
-    groups["runs"] = ["list", "show", "compare"]
+    groups["runs"] = ["list", "show", "compare", "rerun"]
     return [[name] for name in TOP if name not in groups] + [[g, c] for g, names in groups.items() for c in names]
 
 

@@ -1,4 +1,4 @@
-"""runs list, show, compare."""
+"""runs list, show, compare, rerun."""
 
 import json
 from collections.abc import Callable
@@ -104,3 +104,25 @@ def test_two_runs_are_compared_by_what_differs(rooms: FakeRooms, millrace: Run) 
     runs["c"].gate_report_json = json.dumps(report(data=report()["data"] | {"left_out": 0}))
     differ = json.loads(millrace("runs", "compare", "a", "c", "--json").stdout)["differ"]
     assert differ == {"metric auc": [0.51, 0.6], "rows left out": [45, 5]}
+
+
+def test_a_run_made_once_more_ends_well_only_when_it_came_out_as_recorded(rooms: FakeRooms, millrace: Run) -> None:
+    lines = [
+        service_pb2.RerunLine(what="model", before="sha256:a", now="sha256:a", same=True, decides=True),
+        service_pb2.RerunLine(what="code", before="1.0", now="2.0", same=False, decides=False),
+    ]
+
+    def answer(same: bool) -> None:
+        reply = service_pb2.RerunReply(same=same, lines=lines, note="its kept rows were read")
+        steps = [service_pb2.RerunProgress(step="making", share=0.1), service_pb2.RerunProgress(share=1, reply=reply)]
+        rooms.on["Trainer.Rerun"] = lambda _: iter(steps)
+
+    answer(same=True)
+    good = millrace("runs", "rerun", "r1")
+    assert good.exit_code == 0 and "came out as recorded" in good.stdout and "its kept rows were read" in good.stdout
+    lines.append(service_pb2.RerunLine(what="auc of candidate", before="0.5", now="0.6", same=False, decides=True))
+    answer(same=False)
+    bad = millrace("runs", "rerun", "r1")
+    assert bad.exit_code == 1 and "did NOT come out as recorded" in bad.stdout and "NO" in bad.stdout
+    told = millrace("runs", "rerun", "r1", "--json")
+    assert told.exit_code == 1 and json.loads(told.stdout)["lines"][2]["now"] == "0.6"

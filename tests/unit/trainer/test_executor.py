@@ -15,7 +15,8 @@ from services.trainer.domain.job import ChampionSpec
 from services.trainer.domain.runs import State
 from services.trainer.domain.scheduler import Request, Trigger
 from services.trainer.domain.switches import Switch
-from services.trainer.entrypoints.executor import MAX_ATTEMPTS, Executor, Workshop
+from services.trainer.entrypoints.executor import MAX_ATTEMPTS, Executor
+from services.trainer.entrypoints.workshop import Workshop
 from services.trainer.handlers import ask, consider, switch
 from tests.support.poll import until
 from tests.unit.trainer.world import START_US, FakeFeatures, FakeJobs, FakeRegistry, World, digest, project

@@ -7,15 +7,18 @@ from millrace.wire.trainer.v1 import service_pb2, service_pb2_grpc
 from millrace.wire.trainer.v1.events_pb2 import RunEvent, TrainingRequest, TrainingSwitch
 
 from services.trainer.domain.scheduler import Request, Trigger
+from services.trainer.entrypoints.rerun import Reruns
 from services.trainer.entrypoints.rpc import TrainerDoor
+from services.trainer.entrypoints.workshop import Workshop
 from services.trainer.handlers import MOST_TOLD, look_again
-from tests.unit.trainer.world import START_US
+from tests.unit.trainer.world import START_US, FakeFeatures, FakeJobs, FakeRegistry
 
 
 @pytest.fixture
-async def trainer(world):
+async def trainer(world, tmp_path):
     server = grpc.aio.server(interceptors=[grpc_errors()])
-    service_pb2_grpc.add_TrainerServicer_to_server(TrainerDoor(world.desk), server)
+    shop = Workshop(FakeFeatures(), FakeRegistry(), FakeJobs(), tmp_path, "1.0", threads=1, patience_s=5.0)
+    service_pb2_grpc.add_TrainerServicer_to_server(TrainerDoor(world.desk, Reruns(world.desk, shop)), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -137,3 +140,10 @@ async def test_a_project_that_is_gone_can_be_switched_on_again(world, trainer):
     world.definitions.projects = {}
     await trainer.SwitchTraining(TrainingSwitch(project="pumps", off=False))
     assert world.runs.off == ""
+
+
+async def test_a_run_that_is_not_there_is_not_made_again(trainer):
+    with pytest.raises(grpc.aio.AioRpcError, match="no run r9") as refused:
+        async for _ in trainer.Rerun(service_pb2.RerunRequest(run_id="r9")):
+            pass
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND

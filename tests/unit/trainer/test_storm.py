@@ -10,7 +10,8 @@ from millrace.runtime.definitions import Definition
 from millrace.wire.trainer.v1.events_pb2 import RunEvent, TrainingRequest
 
 from services.trainer.domain.scheduler import Request, Trigger
-from services.trainer.entrypoints.executor import Executor, Workshop
+from services.trainer.entrypoints.executor import Executor
+from services.trainer.entrypoints.workshop import Workshop
 from services.trainer.handlers import ask, consider, look_again
 from tests.support.poll import until
 from tests.unit.trainer.world import START_US, FakeFeatures, FakeJobs, FakeRegistry, World, definition_of

@@ -128,6 +128,7 @@ class FakeFeatures:
 
     rows: int = 100
     gone: int = 0
+    history: str = ""  # what snapshots are named after besides their bounds
     asked: list[tuple[int, int]] = field(default_factory=list)
 
     async def wait_until(self, project: str, as_of_us: int) -> None:
@@ -139,7 +140,7 @@ class FakeFeatures:
     async def create_snapshot(self, project: str, from_us: int, as_of_us: int) -> SnapshotFacts:
         """A snapshot named after its bounds."""
         self.asked.append((from_us, as_of_us))
-        name = hashlib.sha256(f"{project}{from_us}{as_of_us}".encode()).hexdigest()
+        name = hashlib.sha256(f"{project}{from_us}{as_of_us}{self.history}".encode()).hexdigest()
         return SnapshotFacts(f"sha256:{name}", self.rows, 1)
 
     async def read_snapshot(self, digest: str, path: Path) -> None:
@@ -175,6 +176,7 @@ class FakeJobs:
     verdict: str = "PASSED"
     fails: str = ""
     declined: str = ""
+    auc: float = 0.8
     hold: asyncio.Event | None = None
     on_run: object = None
     specs: list[JobSpec] = field(default_factory=list)
@@ -194,7 +196,16 @@ class FakeJobs:
         columns = [{"name": name} for name in ("last.kind", "last.pressure", "label")]
         data = {"turn": len(self.specs), "findings": [], "carried": [], "profile": {"columns": columns}}
         data["seen"] = json.loads(known.read_text()) if known.exists() else None
-        facts = {"turn": len(self.specs), "champion": spec.champion.version, "data": data}
+        facts: dict[str, object] = {
+            "turn": len(self.specs),
+            "champion": {"version": spec.champion.version},
+            "champion_digest": spec.champion.digest,
+            "judged_before": spec.judged,
+            "code_version": spec.code_version,
+            "environment": {"digest": "sha256:env"},
+            "metrics": {"candidate": {"auc": self.auc}},
+            "data": data,
+        }
         if not self.declined:
             facts["holdout"] = {"from_us": len(self.specs), "to_us": len(self.specs) + 10}
         report = json.dumps(facts).encode()
@@ -204,7 +215,7 @@ class FakeJobs:
         if self.declined:
             return JobResult(declined=self.declined)
         digests = [digest(data) for data in files.values()]
-        return JobResult(self.verdict, "because", *digests, (("auc", 0.8),), template=spec.net.kind)
+        return JobResult(self.verdict, "because", *digests, (("auc", self.auc),), template=spec.net.kind)
 
 
 class World:

@@ -25,35 +25,43 @@ _sym_db = _symbol_database.Default()
 from millrace.wire.trainer.v1 import events_pb2 as millrace_dot_wire_dot_trainer_dot_v1_dot_events__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&millrace/wire/trainer/v1/service.proto\x12\x18millrace.wire.trainer.v1\x1a%millrace/wire/trainer/v1/events.proto\"\x15\n\x13ListSwitchesRequest\"O\n\x11ListSwitchesReply\x12:\n\x08switches\x18\x01 \x03(\x0b\x32(.millrace.wire.trainer.v1.TrainingSwitch\"%\n\x12ListWaitingRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\"\\\n\x10ListWaitingReply\x12\x39\n\x07waiting\x18\x01 \x03(\x0b\x32(.millrace.wire.trainer.v1.WaitingRequest\x12\r\n\x05total\x18\x02 \x01(\x03\"\x8a\x01\n\x0eWaitingRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0f\n\x07trigger\x18\x03 \x01(\t\x12\x10\n\x08\x61sked_us\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x06 \x01(\t\x12\x11\n\twaits_for\x18\x07 \x01(\t\"%\n\x0fRequestRunReply\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"J\n\x0fListRunsRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x17\n\x0funfinished_only\x18\x02 \x01(\x08\x12\r\n\x05limit\x18\x03 \x01(\x05\"<\n\rListRunsReply\x12+\n\x04runs\x18\x01 \x03(\x0b\x32\x1d.millrace.wire.trainer.v1.Run\"\x1f\n\rGetRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\xc5\x03\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x37\n\x05state\x18\x03 \x01(\x0e\x32(.millrace.wire.trainer.v1.RunEvent.State\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08\x61sked_us\x18\x05 \x01(\x03\x12\x12\n\nstarted_us\x18\x06 \x01(\x03\x12\x13\n\x0b\x66inished_us\x18\x07 \x01(\x03\x12\x36\n\tcandidate\x18\x08 \x01(\x0b\x32#.millrace.wire.trainer.v1.Candidate\x12\x13\n\x0brequest_ids\x18\t \x03(\t\x12\x10\n\x08triggers\x18\n \x03(\t\x12\x10\n\x08progress\x18\x0b \x01(\x01\x12\x18\n\x10gate_report_json\x18\x0c \x01(\t\x12\x34\n\x05\x63urve\x18\r \x03(\x0b\x32%.millrace.wire.trainer.v1.EpochMetric\x12\x10\n\x08requests\x18\x0e \x01(\x03\x12\x17\n\x0fsnapshot_digest\x18\x0f \x01(\t\x12\x1a\n\x12\x64\x65\x66inition_version\x18\x10 \x01(\x03\x12\x11\n\tforgotten\x18\x14 \x01(\t\"I\n\x0b\x45pochMetric\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x12\n\ntrain_loss\x18\x02 \x01(\x01\x12\x17\n\x0fvalidation_loss\x18\x03 \x01(\x01\x32\xda\x04\n\x07Trainer\x12\x62\n\nRequestRun\x12).millrace.wire.trainer.v1.TrainingRequest\x1a).millrace.wire.trainer.v1.RequestRunReply\x12^\n\x08ListRuns\x12).millrace.wire.trainer.v1.ListRunsRequest\x1a\'.millrace.wire.trainer.v1.ListRunsReply\x12P\n\x06GetRun\x12\'.millrace.wire.trainer.v1.GetRunRequest\x1a\x1d.millrace.wire.trainer.v1.Run\x12\x64\n\x0eSwitchTraining\x12(.millrace.wire.trainer.v1.TrainingSwitch\x1a(.millrace.wire.trainer.v1.TrainingSwitch\x12j\n\x0cListSwitches\x12-.millrace.wire.trainer.v1.ListSwitchesRequest\x1a+.millrace.wire.trainer.v1.ListSwitchesReply\x12g\n\x0bListWaiting\x12,.millrace.wire.trainer.v1.ListWaitingRequest\x1a*.millrace.wire.trainer.v1.ListWaitingReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&millrace/wire/trainer/v1/service.proto\x12\x18millrace.wire.trainer.v1\x1a%millrace/wire/trainer/v1/events.proto\"\x1e\n\x0cRerunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"a\n\rRerunProgress\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x01\x12\x33\n\x05reply\x18\x03 \x01(\x0b\x32$.millrace.wire.trainer.v1.RerunReply\"\\\n\nRerunReply\x12\x0c\n\x04same\x18\x01 \x01(\x08\x12\x32\n\x05lines\x18\x02 \x03(\x0b\x32#.millrace.wire.trainer.v1.RerunLine\x12\x0c\n\x04note\x18\x03 \x01(\t\"U\n\tRerunLine\x12\x0c\n\x04what\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\t\x12\x0b\n\x03now\x18\x03 \x01(\t\x12\x0c\n\x04same\x18\x04 \x01(\x08\x12\x0f\n\x07\x64\x65\x63ides\x18\x05 \x01(\x08\"\x15\n\x13ListSwitchesRequest\"O\n\x11ListSwitchesReply\x12:\n\x08switches\x18\x01 \x03(\x0b\x32(.millrace.wire.trainer.v1.TrainingSwitch\"%\n\x12ListWaitingRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\"\\\n\x10ListWaitingReply\x12\x39\n\x07waiting\x18\x01 \x03(\x0b\x32(.millrace.wire.trainer.v1.WaitingRequest\x12\r\n\x05total\x18\x02 \x01(\x03\"\x8a\x01\n\x0eWaitingRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0f\n\x07trigger\x18\x03 \x01(\t\x12\x10\n\x08\x61sked_us\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x06 \x01(\t\x12\x11\n\twaits_for\x18\x07 \x01(\t\"%\n\x0fRequestRunReply\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"J\n\x0fListRunsRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x17\n\x0funfinished_only\x18\x02 \x01(\x08\x12\r\n\x05limit\x18\x03 \x01(\x05\"<\n\rListRunsReply\x12+\n\x04runs\x18\x01 \x03(\x0b\x32\x1d.millrace.wire.trainer.v1.Run\"\x1f\n\rGetRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\xc5\x03\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x37\n\x05state\x18\x03 \x01(\x0e\x32(.millrace.wire.trainer.v1.RunEvent.State\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08\x61sked_us\x18\x05 \x01(\x03\x12\x12\n\nstarted_us\x18\x06 \x01(\x03\x12\x13\n\x0b\x66inished_us\x18\x07 \x01(\x03\x12\x36\n\tcandidate\x18\x08 \x01(\x0b\x32#.millrace.wire.trainer.v1.Candidate\x12\x13\n\x0brequest_ids\x18\t \x03(\t\x12\x10\n\x08triggers\x18\n \x03(\t\x12\x10\n\x08progress\x18\x0b \x01(\x01\x12\x18\n\x10gate_report_json\x18\x0c \x01(\t\x12\x34\n\x05\x63urve\x18\r \x03(\x0b\x32%.millrace.wire.trainer.v1.EpochMetric\x12\x10\n\x08requests\x18\x0e \x01(\x03\x12\x17\n\x0fsnapshot_digest\x18\x0f \x01(\t\x12\x1a\n\x12\x64\x65\x66inition_version\x18\x10 \x01(\x03\x12\x11\n\tforgotten\x18\x14 \x01(\t\"I\n\x0b\x45pochMetric\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x12\n\ntrain_loss\x18\x02 \x01(\x01\x12\x17\n\x0fvalidation_loss\x18\x03 \x01(\x01\x32\xb6\x05\n\x07Trainer\x12\x62\n\nRequestRun\x12).millrace.wire.trainer.v1.TrainingRequest\x1a).millrace.wire.trainer.v1.RequestRunReply\x12^\n\x08ListRuns\x12).millrace.wire.trainer.v1.ListRunsRequest\x1a\'.millrace.wire.trainer.v1.ListRunsReply\x12P\n\x06GetRun\x12\'.millrace.wire.trainer.v1.GetRunRequest\x1a\x1d.millrace.wire.trainer.v1.Run\x12Z\n\x05Rerun\x12&.millrace.wire.trainer.v1.RerunRequest\x1a\'.millrace.wire.trainer.v1.RerunProgress0\x01\x12\x64\n\x0eSwitchTraining\x12(.millrace.wire.trainer.v1.TrainingSwitch\x1a(.millrace.wire.trainer.v1.TrainingSwitch\x12j\n\x0cListSwitches\x12-.millrace.wire.trainer.v1.ListSwitchesRequest\x1a+.millrace.wire.trainer.v1.ListSwitchesReply\x12g\n\x0bListWaiting\x12,.millrace.wire.trainer.v1.ListWaitingRequest\x1a*.millrace.wire.trainer.v1.ListWaitingReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'millrace.wire.trainer.v1.service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LISTSWITCHESREQUEST']._serialized_start=107
-  _globals['_LISTSWITCHESREQUEST']._serialized_end=128
-  _globals['_LISTSWITCHESREPLY']._serialized_start=130
-  _globals['_LISTSWITCHESREPLY']._serialized_end=209
-  _globals['_LISTWAITINGREQUEST']._serialized_start=211
-  _globals['_LISTWAITINGREQUEST']._serialized_end=248
-  _globals['_LISTWAITINGREPLY']._serialized_start=250
-  _globals['_LISTWAITINGREPLY']._serialized_end=342
-  _globals['_WAITINGREQUEST']._serialized_start=345
-  _globals['_WAITINGREQUEST']._serialized_end=483
-  _globals['_REQUESTRUNREPLY']._serialized_start=485
-  _globals['_REQUESTRUNREPLY']._serialized_end=522
-  _globals['_LISTRUNSREQUEST']._serialized_start=524
-  _globals['_LISTRUNSREQUEST']._serialized_end=598
-  _globals['_LISTRUNSREPLY']._serialized_start=600
-  _globals['_LISTRUNSREPLY']._serialized_end=660
-  _globals['_GETRUNREQUEST']._serialized_start=662
-  _globals['_GETRUNREQUEST']._serialized_end=693
-  _globals['_RUN']._serialized_start=696
-  _globals['_RUN']._serialized_end=1149
-  _globals['_EPOCHMETRIC']._serialized_start=1151
-  _globals['_EPOCHMETRIC']._serialized_end=1224
-  _globals['_TRAINER']._serialized_start=1227
-  _globals['_TRAINER']._serialized_end=1829
+  _globals['_RERUNREQUEST']._serialized_start=107
+  _globals['_RERUNREQUEST']._serialized_end=137
+  _globals['_RERUNPROGRESS']._serialized_start=139
+  _globals['_RERUNPROGRESS']._serialized_end=236
+  _globals['_RERUNREPLY']._serialized_start=238
+  _globals['_RERUNREPLY']._serialized_end=330
+  _globals['_RERUNLINE']._serialized_start=332
+  _globals['_RERUNLINE']._serialized_end=417
+  _globals['_LISTSWITCHESREQUEST']._serialized_start=419
+  _globals['_LISTSWITCHESREQUEST']._serialized_end=440
+  _globals['_LISTSWITCHESREPLY']._serialized_start=442
+  _globals['_LISTSWITCHESREPLY']._serialized_end=521
+  _globals['_LISTWAITINGREQUEST']._serialized_start=523
+  _globals['_LISTWAITINGREQUEST']._serialized_end=560
+  _globals['_LISTWAITINGREPLY']._serialized_start=562
+  _globals['_LISTWAITINGREPLY']._serialized_end=654
+  _globals['_WAITINGREQUEST']._serialized_start=657
+  _globals['_WAITINGREQUEST']._serialized_end=795
+  _globals['_REQUESTRUNREPLY']._serialized_start=797
+  _globals['_REQUESTRUNREPLY']._serialized_end=834
+  _globals['_LISTRUNSREQUEST']._serialized_start=836
+  _globals['_LISTRUNSREQUEST']._serialized_end=910
+  _globals['_LISTRUNSREPLY']._serialized_start=912
+  _globals['_LISTRUNSREPLY']._serialized_end=972
+  _globals['_GETRUNREQUEST']._serialized_start=974
+  _globals['_GETRUNREQUEST']._serialized_end=1005
+  _globals['_RUN']._serialized_start=1008
+  _globals['_RUN']._serialized_end=1461
+  _globals['_EPOCHMETRIC']._serialized_start=1463
+  _globals['_EPOCHMETRIC']._serialized_end=1536
+  _globals['_TRAINER']._serialized_start=1539
+  _globals['_TRAINER']._serialized_end=2233
 # @@protoc_insertion_point(module_scope)

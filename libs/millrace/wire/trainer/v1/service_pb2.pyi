@@ -7,6 +7,46 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class RerunRequest(_message.Message):
+    __slots__ = ("run_id",)
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    def __init__(self, run_id: _Optional[str] = ...) -> None: ...
+
+class RerunProgress(_message.Message):
+    __slots__ = ("step", "share", "reply")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    REPLY_FIELD_NUMBER: _ClassVar[int]
+    step: str
+    share: float
+    reply: RerunReply
+    def __init__(self, step: _Optional[str] = ..., share: _Optional[float] = ..., reply: _Optional[_Union[RerunReply, _Mapping]] = ...) -> None: ...
+
+class RerunReply(_message.Message):
+    __slots__ = ("same", "lines", "note")
+    SAME_FIELD_NUMBER: _ClassVar[int]
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    same: bool
+    lines: _containers.RepeatedCompositeFieldContainer[RerunLine]
+    note: str
+    def __init__(self, same: _Optional[bool] = ..., lines: _Optional[_Iterable[_Union[RerunLine, _Mapping]]] = ..., note: _Optional[str] = ...) -> None: ...
+
+class RerunLine(_message.Message):
+    __slots__ = ("what", "before", "now", "same", "decides")
+    WHAT_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    NOW_FIELD_NUMBER: _ClassVar[int]
+    SAME_FIELD_NUMBER: _ClassVar[int]
+    DECIDES_FIELD_NUMBER: _ClassVar[int]
+    what: str
+    before: str
+    now: str
+    same: bool
+    decides: bool
+    def __init__(self, what: _Optional[str] = ..., before: _Optional[str] = ..., now: _Optional[str] = ..., same: _Optional[bool] = ..., decides: _Optional[bool] = ...) -> None: ...
+
 class ListSwitchesRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

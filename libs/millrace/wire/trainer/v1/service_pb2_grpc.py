@@ -50,6 +50,11 @@ class TrainerStub:
                 request_serializer=millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.GetRunRequest.SerializeToString,
                 response_deserializer=millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.Run.FromString,
                 _registered_method=True)
+        self.Rerun = channel.unary_stream(
+                '/millrace.wire.trainer.v1.Trainer/Rerun',
+                request_serializer=millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.RerunRequest.SerializeToString,
+                response_deserializer=millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.RerunProgress.FromString,
+                _registered_method=True)
         self.SwitchTraining = channel.unary_unary(
                 '/millrace.wire.trainer.v1.Trainer/SwitchTraining',
                 request_serializer=millrace_dot_wire_dot_trainer_dot_v1_dot_events__pb2.TrainingSwitch.SerializeToString,
@@ -84,6 +89,13 @@ class TrainerServicer:
 
     def GetRun(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Rerun(self, request, context):
+        """A run once more, from its record alone, in a folder of its own; nothing is registered.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -123,6 +135,11 @@ def add_TrainerServicer_to_server(servicer, server):
                     servicer.GetRun,
                     request_deserializer=millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.GetRunRequest.FromString,
                     response_serializer=millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.Run.SerializeToString,
+            ),
+            'Rerun': grpc.unary_stream_rpc_method_handler(
+                    servicer.Rerun,
+                    request_deserializer=millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.RerunRequest.FromString,
+                    response_serializer=millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.RerunProgress.SerializeToString,
             ),
             'SwitchTraining': grpc.unary_unary_rpc_method_handler(
                     servicer.SwitchTraining,
@@ -221,6 +238,33 @@ class Trainer:
             '/millrace.wire.trainer.v1.Trainer/GetRun',
             millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.GetRunRequest.SerializeToString,
             millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.Run.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rerun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/millrace.wire.trainer.v1.Trainer/Rerun',
+            millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.RerunRequest.SerializeToString,
+            millrace_dot_wire_dot_trainer_dot_v1_dot_service__pb2.RerunProgress.FromString,
             options,
             channel_credentials,
             insecure,
