@@ -68,8 +68,8 @@ class Book(Protocol):
         """The newest run that passed the gate, of those whose data end before that time."""
         ...
 
-    async def judged(self, run: Run, after_us: int) -> list[Run]:
-        """Other runs of the project that came to a verdict on data that end between `after_us` and its own end."""
+    async def judged(self, project: str, after_us: int) -> list[tuple[int, int]]:
+        """Holdouts that end after that time, of every gate of the project's model so far: (first, last moment)."""
         ...
 
     async def put_run(self, run: Run) -> None:

@@ -106,7 +106,7 @@ def test_a_run_can_be_made_again_from_its_record_to_the_bit(platform):
     again = platform.json("runs", "rerun", version["run_id"])
     assert again["same"], [line for line in again["lines"] if not line["same"]]
     lines = {line["what"]: line for line in again["lines"]}
-    assert lines["data snapshot"]["now"] == version["snapshot_digest"] and "note" not in again
+    assert lines["data snapshot"]["now"] == version["snapshot_digest"] and again["note"] == ""
     assert lines["model"]["now"] == version["model_digest"]
     assert float(lines["mae of candidate"]["now"]) == pytest.approx(version["metrics"]["mae"], abs=0)
     assert all(line["same"] for line in lines.values()), "the same code in the same environment"

@@ -56,7 +56,8 @@ def _build(draft: Draft) -> Project | None:
     if task is not None:
         release.check_task(draft.document, task, draft.label, _label_type(draft))
     if task is not None and gate.metric:
-        release.check_gate(draft.document, gate, task, inputs if draft.whole("model", "inputs") else None)
+        known = inputs if draft.whole("model", "inputs") else None
+        release.check_gate(draft.document, draft.raw("gate"), gate, task, known)
     if draft.document.errors or model is None or draft.predict is None or draft.label is None:
         return None
     return Project(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from millrace.definitions.document import Document
 from millrace.definitions.errors import did_you_mean
@@ -28,7 +29,9 @@ def check_training(document: Document, training: Training) -> None:
         document.add(("training", "window"), "must be above zero")
 
 
-def check_gate(document: Document, gate: Gate, task: Task, inputs: tuple[Input, ...] | None) -> None:
+def check_gate(
+    document: Document, raw: Mapping[str, Any], gate: Gate, task: Task, inputs: tuple[Input, ...] | None
+) -> None:
     """Metrics must fit the task; slices must be inputs (None: they are not known)."""
     fitting = METRICS[task]
     if gate.metric not in fitting:
@@ -42,34 +45,50 @@ def check_gate(document: Document, gate: Gate, task: Task, inputs: tuple[Input, 
     if gate.max_ece is not None and task is not Task.BINARY:
         document.add(("gate", "calibration"), "calibration is for binary models")
     _check_parts(document, gate, task)
+    _check_behaviour(document, gate, task)
     if inputs is not None:
-        _check_inputs(document, gate, {item.name: item.type for item in inputs})
+        _check_inputs(document, gate, raw.get("behaviour", ()), {item.name: item.type for item in inputs})
 
 
 def _check_parts(document: Document, gate: Gate, task: Task) -> None:
-    """What is asked of parts, groups and single answers must be a question that this task has an answer to."""
-    for index, rule in enumerate(gate.slice_rules):
+    """What is asked of parts and groups must be a question that this task has an answer to."""
+    for index, name in enumerate(gate.slices):
+        if name in gate.slices[:index]:
+            document.add(("gate", "slices", index), f"{name} is there twice")
+    for rule in gate.slice_rules:
+        path = ("gate", "slices", max(i for i, name in enumerate(gate.slices) if name == rule.by))
         if rule.floor is None and rule.max_loss is None:
-            place = [i for i, name in enumerate(gate.slices) if name == rule.by][-1]
-            document.add(("gate", "slices", place), "asks nothing", f"add floor or max_loss, or write {rule.by} alone")
-        if any(rule.by == other.by for other in gate.slice_rules[:index]):
-            document.add(("gate", "slices"), f"{rule.by} is judged twice")
+            document.add(path, "asks nothing", f"add floor or max_loss, or write {rule.by} alone")
+        if gate.metric == "auc" and max(rule.floor or 0, rule.max_loss or 0) > 1:
+            document.add(path, "an auc is at most 1, and so is what it can lose")
     for index, fair in enumerate(gate.fairness):
-        path = ("gate", "fairness", index)
+        place = ("gate", "fairness", index)
         if task is not Task.BINARY:
-            document.add(path, "fairness is for binary models")
+            document.add(place, "fairness is for binary models")
         if fair.max_opportunity_gap is None and fair.max_parity_gap is None:
-            document.add(path, "asks nothing", "add max_opportunity_gap or max_parity_gap")
+            document.add(place, "asks nothing", "add max_opportunity_gap or max_parity_gap")
+        if any(fair.by == other.by for other in gate.fairness[:index]):
+            document.add(place, f"{fair.by} is there twice")
+
+
+def _check_behaviour(document: Document, gate: Gate, task: Task) -> None:
+    """Names are names of checks, and answers must be possible."""
     names = [behaviour.name for behaviour in gate.behaviour]
     for index, behaviour in enumerate(gate.behaviour):
-        path = ("gate", "behaviour", index)
+        path, low, high = ("gate", "behaviour", index), behaviour.at_least, behaviour.at_most
         if behaviour.name in names[:index]:
             document.add((*path, "name"), f"{behaviour.name} is there twice")
-        if behaviour.given and behaviour.at_least is None and behaviour.at_most is None:
+        if behaviour.given and low is None and high is None:
             document.add(path, "asks nothing", "add at_least or at_most")
+        if low is not None and high is not None and low > high:
+            document.add(path, f"no answer is at least {low:g} and at most {high:g}")
+        if task is Task.BINARY and any(limit is not None and not 0 <= limit <= 1 for limit in (low, high)):
+            document.add(path, "an answer is a probability, between 0 and 1")
 
 
-def _check_inputs(document: Document, gate: Gate, types: Mapping[str, FieldType]) -> None:
+def _check_inputs(
+    document: Document, gate: Gate, behaviours: Sequence[Mapping[str, Any]], types: Mapping[str, FieldType]
+) -> None:
     """Every input that is named must be one, and of a type that can be changed so."""
     named: list[tuple[tuple[str | int, ...], str]] = [(("slices", i), name) for i, name in enumerate(gate.slices)]
     named += [(("fairness", i, "by"), rule.by) for i, rule in enumerate(gate.fairness)]
@@ -79,13 +98,21 @@ def _check_inputs(document: Document, gate: Gate, types: Mapping[str, FieldType]
             document.add(("gate", *path), f"there is no input {name}", did_you_mean(name, list(types)))
     for rule in gate.slice_rules:
         if rule.values and types.get(rule.by) is not FieldType.STRING:
-            document.add(("gate", "slices"), f"{rule.by} is a number: its slices are quarters of its range, not values")
+            document.add(("gate", "slices"), f"{rule.by} is a number: values are for texts")
+    texts = [name for name, kind in types.items() if kind is FieldType.STRING]
+    if gate.robustness.swaps is not None and not texts:
+        document.add(("gate", "robustness", "swaps"), "asks nothing: no input is a text")
+    if gate.robustness.noise is not None and len(texts) == len(types):
+        document.add(("gate", "robustness", "noise"), "asks nothing: no input is a number")
     for index, behaviour in enumerate(gate.behaviour):
         path = ("behaviour", index)
         if types.get(behaviour.raised) is FieldType.STRING:
             document.add(("gate", *path, "raise"), f"{behaviour.raised} is a text", "only numbers can be raised")
         for name, value in behaviour.given:
-            if name in types and types[name] is not FieldType.STRING and not _is_number(value):
+            written = behaviours[index]["given"][name]
+            if name in texts and not isinstance(written, str):
+                document.add(("gate", *path, "given", name), f"{written} is a number", "write the text in quotes")
+            if name in types and name not in texts and not _is_number(value):
                 document.add(("gate", *path, "given", name), f"{value!r} is no number")
 
 

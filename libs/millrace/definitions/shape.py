@@ -74,12 +74,19 @@ def _explain(error: jsonschema.ValidationError) -> Iterator[tuple[Path, str, str
 
 
 def _closest(error: jsonschema.ValidationError) -> Iterator[tuple[Path, str, str]]:
-    """The branch of an `anyOf` that the value was meant for: the one whose type it has."""
-    branches = [b for b in error.context or () if b.validator != "type" or len(b.relative_path) > 0]
-    if not branches:
+    """The branch of an `anyOf` that the value was meant for: of those whose type it has, the one with the fewest words
+    that it does not know or lacks."""
+    branches: dict[Any, list[jsonschema.ValidationError]] = {}
+    for one in error.context or ():
+        branches.setdefault(one.relative_schema_path[0], []).append(one)
+    fitting = [
+        errors for errors in branches.values() if not any(e.validator == "type" and not e.relative_path for e in errors)
+    ]
+    if not fitting:
         yield tuple(error.absolute_path), "must be text or a mapping", ""
-    for branch in branches:
-        yield from _explain(branch)
+        return
+    told = [[line for one in errors for line in _explain(one)] for errors in fitting]
+    yield from min(told, key=len)
 
 
 def _plain(rule: str, wanted: Any, value: Any, pattern: str) -> tuple[str, str]:

@@ -24,7 +24,7 @@ PAST_RUNS = 1_100  # more than a day's budget ever holds
 _RUN_COLUMNS = (
     "run_id, project, mode, state, reason, as_of_us, asked_us, cause_id, attempt, turn, queued_us, started_us, "
     "finished_us, definition_version, definition_json, snapshot_digest, candidate, report_json, progress, curve, "
-    "put_back, reference, accept_data"
+    "put_back, reference, accept_data, holdout_from_us, holdout_to_us"
 )
 _PUT_RUN = (
     f"INSERT INTO runs ({_RUN_COLUMNS}) VALUES ({', '.join(':' + c for c in _RUN_COLUMNS.split(', '))})"
@@ -126,14 +126,19 @@ class SqlBook:
         )
         return _run(row) if row else None
 
-    async def judged(self, run: Run, after_us: int) -> list[Run]:
-        """Other runs of the project that came to a verdict on data that end between `after_us` and its own end."""
+    async def judged(self, project: str, after_us: int) -> list[tuple[int, int]]:
+        """Holdouts that end after that time, of every gate of the project's model so far: (first, last moment)."""
         rows = await self._sql.rows(
-            "SELECT * FROM runs WHERE project = :project AND state IN ('PASSED', 'REFUSED') AND run_id <> :run_id"
-            " AND as_of_us BETWEEN :after AND :until ORDER BY as_of_us",
-            {"project": run.project, "run_id": run.run_id, "after": after_us, "until": run.as_of_us},
+            "SELECT holdout_from_us, holdout_to_us, turn, state FROM runs WHERE project = :project"
+            " AND holdout_to_us > :after ORDER BY as_of_us DESC, run_id LIMIT :limit",
+            {"project": project, "after": after_us, "limit": PAST_RUNS},
         )
-        return [_run(row) for row in rows]
+        gates = [row["turn"] + (not State(row["state"]).is_unfinished) for row in rows]
+        return [
+            (row["holdout_from_us"], row["holdout_to_us"])
+            for row, count in zip(rows, gates, strict=True)
+            for _ in range(count)
+        ]
 
     async def forgotten(self, digest: str) -> str:
         """Why the snapshot is not whole any more; empty for one that is."""

@@ -30,11 +30,12 @@ from services.trainer.domain.metrics import (
     gain_bound,
 )
 from services.trainer.domain.parts import Answers, Found, judge_fairness, judge_slices, report_slices
-from services.trainer.domain.probes import MISSING, NOISE, SWAPS, as_expected, behaviour_name, robustness_name
+from services.trainer.domain.probes import MISSING, NOISE, SWAPS, Probed, as_expected, behaviour_name, robustness_name
 
 RESAMPLES = 500
 MAX_DIFFERENCE = 1e-5  # graph against net, absolute, in units of probability or of the label's spread
 PASSED, REFUSED = "PASSED", "REFUSED"
+MIN_CHANGED = 30  # rows: of fewer a behaviour is not known
 LINEAR, TRIED = "linear", "tried"
 # "Not worse" allows for so much, as two fits of one linear model differ by about that: another solver, another penalty,
 # stopped by validation or not. Without it the bound of an equal model, which is below zero, would never pass.
@@ -68,14 +69,18 @@ class Evidence:
     champion_note: str = ""  # why there is a champion but no prediction of it
     parts: Mapping[str, NDArray[Any]] = field(default_factory=dict)  # values of the inputs that make slices and groups
     window_uses: float = 1.0  # how often these rows are judged by, this time included
-    probed: Mapping[str, Floats] = field(default_factory=dict)  # the candidate's answers to each probe
+    probed: Mapping[str, Probed] = field(default_factory=dict)  # the candidate's answers to each probe
     p99_ms: float = 0.0
     size_bytes: int = 0
     largest_difference: float | None = None  # graph against net; None: there is no net to compare with
 
     def confidence(self, settings: Gate) -> float:
-        """What a comparison needs: rows that were judged by before pass a lucky model sooner (Bonferroni)."""
-        return 1 - (1 - settings.confidence) / self.window_uses
+        """What a comparison needs: rows that were judged by before pass a lucky model sooner.
+
+        The k-th use may err with (1 - confidence) / k²: all uses together with 1.65 times that of the first, however
+        many there are (the sum of 1 / k² is π² / 6).
+        """
+        return 1 - (1 - settings.confidence) / self.window_uses**2
 
     @property
     def answers(self) -> Answers:
@@ -224,7 +229,7 @@ def _champion(settings: Gate, evidence: Evidence, predictions: Floats, seed: int
 
 
 def _sure(settings: Gate, evidence: Evidence, gain: float, bound: float) -> str:
-    confidence = f"with confidence {evidence.confidence(settings):.3g}"
+    confidence = f"with confidence {evidence.confidence(settings):.6g}"
     uses = f", the rows judged by {evidence.window_uses:.3g} times" if evidence.window_uses > 1 else ""
     return f"{settings.metric} gain {_text(gain)}, at least {_text(bound)} {confidence}{uses}"
 
@@ -244,7 +249,7 @@ def _parts(settings: Gate, evidence: Evidence, seed: int) -> list[Check]:
     for fair in settings.fairness:
         found = judge_fairness(fair, evidence.answers, evidence.parts[fair.by], how)
         asked += [(f"fairness_{what}:{fair.by}", limit, answer) for what, limit, answer in found]
-    return [Check(name, _known(found.worst), limit, found.passed, found.words) for name, limit, found in asked]
+    return [Check(name, _known(found.bound), limit, found.passed, found.words) for name, limit, found in asked]
 
 
 def _robustness(settings: Gate, evidence: Evidence) -> list[Check]:
@@ -254,7 +259,7 @@ def _robustness(settings: Gate, evidence: Evidence) -> list[Check]:
     for name in (NOISE, MISSING, SWAPS):
         rule: Disturbance | None = getattr(settings.robustness, name)
         if rule is not None:
-            disturbed = measure.value(evidence.labels, evidence.probed[robustness_name(name)])
+            disturbed = measure.value(evidence.labels, evidence.probed[robustness_name(name)].answers)
             loss = measure.gain(clean, disturbed)
             words = f"{name} of {rule.share:g}: {measure.name} {_text(clean)} becomes {_text(disturbed)}, loss"
             checks.append(_at_most(robustness_name(name), loss, rule.max_loss, words))
@@ -262,12 +267,17 @@ def _robustness(settings: Gate, evidence: Evidence) -> list[Check]:
 
 
 def _behaviour(settings: Gate, evidence: Evidence) -> list[Check]:
-    """The share of rows whose answer is not as expected."""
+    """The share of rows whose answer is not as expected, of those in which the input is another one."""
     checks = []
     for behaviour in settings.behaviour:
         name = behaviour_name(behaviour)
-        unexpected = float((~as_expected(behaviour, evidence.candidate, evidence.probed[name])).mean())
-        words = f"{behaviour.name}: share of answers that are otherwise"
+        probed = evidence.probed[name]
+        changed = int(probed.changed.sum())
+        expected = as_expected(behaviour, evidence.candidate, probed.answers)[probed.changed]
+        unexpected = float((~expected).mean()) if changed >= MIN_CHANGED else math.nan
+        words = f"{behaviour.name}: of {changed:,} rows that it changes, the share that answers otherwise is"
+        if changed < MIN_CHANGED:
+            words = f"{behaviour.name}: it changes {changed:,} rows, {MIN_CHANGED} are needed; the share is"
         checks.append(_at_most(name, unexpected, behaviour.max_failing, words))
     return checks
 

@@ -7,8 +7,10 @@ block once, so its cost does not depend on the rows. A measure that has no value
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,7 @@ Blocks = NDArray[np.int64]
 SMALLEST_PROBABILITY = 1e-7
 MOST_PAIRED_BLOCKS = 2_048  # of more blocks the pairs would be more work, and 32 MB, than the rows are
 MIN_BLOCKS = 30  # of fewer, rows are drawn singly
+TAIL_DRAWS = 5  # beyond a bound; with fewer the draws do not tell where it is
 BOOTSTRAP_CELLS = 4_000_000  # weights held at once: 32 MB
 
 
@@ -163,23 +166,28 @@ def gain_bound(
     for numbered, draws in how.draws(blocks):
         mine, theirs = (measure.evaluate(labels, scores, numbered, draws) for scores in (candidate, other))
         gains.append(mine - theirs if measure.higher_is_better else theirs - mine)
-    return point, _quantiles(gains, 1 - how.confidence)[0]
+    return point, _bound(gains, point, 1 - how.confidence)
 
 
 def value_bounds(
     measure: Measure, labels: Floats, predictions: Floats, blocks: Blocks, how: Bootstrap
 ) -> tuple[float, float, float]:
     """The measure with its lower and its upper bound."""
+    point = measure.value(labels, predictions)
     drawn = [measure.evaluate(labels, predictions, numbered, draws) for numbered, draws in how.draws(blocks)]
-    low, high = _quantiles(drawn, 1 - how.confidence, how.confidence)
-    return measure.value(labels, predictions), low, high
+    return point, _bound(drawn, point, 1 - how.confidence), _bound(drawn, point, how.confidence)
 
 
-def _quantiles(drawn: Sequence[Floats], *shares: float) -> list[float]:
-    """Of all draws that have a value; NaN when none has."""
+def _bound(drawn: Sequence[Floats], point: float, share: float) -> float:
+    """A quantile of all draws that have a value; NaN when none has. Further out than a few draws reach it is that of a
+    normal distribution around `point` with their spread."""
     values = np.concatenate(drawn) if drawn else np.zeros(0)
     values = values[~np.isnan(values)]
-    return [float(np.quantile(values, share)) if len(values) else float("nan") for share in shares]
+    if len(values) == 0:
+        return math.nan
+    if min(share, 1 - share) * len(values) >= TAIL_DRAWS:
+        return float(np.quantile(values, share))
+    return point + NormalDist().inv_cdf(share) * float(values.std())
 
 
 def _mean(values: Floats, blocks: Blocks, draws: Floats) -> Floats:

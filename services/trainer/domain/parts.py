@@ -2,11 +2,13 @@
 
 A part is small, so a point estimate would refuse good models by chance. A rule refuses where a part is shown to be bad:
 at the gate's confidence, shared among the slices that the rule looks at (Bonferroni), by the bootstrap over blocks.
+Parts that are too small to show anything are left out, and refused where the project names them.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,11 +17,21 @@ import numpy as np
 from millrace.definitions.gate import FairnessRule, SliceRule
 from numpy.typing import NDArray
 
-from services.trainer.domain.metrics import MEASURES, Blocks, Bootstrap, Floats, Measure, gain_bound, value_bounds
+from services.trainer.domain.metrics import (
+    MEASURES,
+    MIN_BLOCKS,
+    Blocks,
+    Bootstrap,
+    Floats,
+    Measure,
+    gain_bound,
+    value_bounds,
+)
 
 MAX_SLICE_VALUES = 20
 REPORTED_ROWS = 30  # of fewer rows no metric is told
-MIN_POSITIVES = 30  # of a group, else its true positive rate is anybody's guess
+MIN_EACH = 30  # positives, and negatives where both count: of fewer any rate is anybody's guess
+MISSING = "missing"
 THRESHOLD = 0.5  # a probability above it is a positive decision
 
 Rows = NDArray[np.bool_]
@@ -34,14 +46,14 @@ class Part:
     point: float
     least: float
     most: float
-    champion: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a rule found: its worst part decides. `worst` NaN: nothing can be said, which never passes."""
+    """What a rule found. `bound` is what was held against the limit, of the part that is worst by it; NaN: nothing can
+    be said, which never passes."""
 
-    worst: float
+    bound: float
     passed: bool
     words: str
 
@@ -63,18 +75,24 @@ class Answers:
 
 
 def slice_rows(values: NDArray[Any], named: Sequence[str] = ()) -> list[tuple[str, Rows]]:
-    """Named subsets of rows: one per `named` and per frequent text, or one per quarter of a number."""
+    """Named subsets of rows, no name twice: one per `named` and per frequent text, one per value of a number that has
+    few, else one per quarter of its range; the outer quarters hold all that lies beyond."""
     if values.dtype == object:
-        distinct, counts = np.unique(values.astype(str), return_counts=True)
-        frequent = [str(distinct[i]) for i in np.argsort(-counts, kind="stable")[:MAX_SLICE_VALUES]]
+        counted = sorted(Counter(values.tolist()).items(), key=lambda one: (-one[1], one[0]))
+        frequent = [value for value, _ in counted[:MAX_SLICE_VALUES]]
         return [(value, values == value) for value in dict.fromkeys([*named, *frequent])]
-    known = values[~np.isnan(values)]
-    parts: list[tuple[str, Rows]] = [("missing", np.isnan(values))] if len(known) < len(values) else []
-    edges = np.unique(np.quantile(known, [0, 0.25, 0.5, 0.75, 1])) if len(known) else np.array([])
-    for place, (low, high) in enumerate(itertools.pairwise(edges)):
-        last = place == len(edges) - 2
-        inside = (values >= low) & ((values <= high) if last else (values < high))
-        parts.append((f"{low:g} to {high:g}", inside))
+    missing = np.isnan(values)
+    parts: list[tuple[str, Rows]] = [(MISSING, missing)] if missing.any() else []
+    distinct = np.unique(values[~missing])
+    if len(distinct) <= MAX_SLICE_VALUES:
+        return [*parts, *((f"{value:.9g}", values == value) for value in distinct)]
+    finite = values[np.isfinite(values)]
+    edges = np.unique(np.quantile(finite, [0, 0.25, 0.5, 0.75, 1]))
+    pairs = list(itertools.pairwise(edges))
+    for place, (low, high) in enumerate(pairs):
+        above = values >= low if place else ~missing
+        below = values < high if place < len(pairs) - 1 else ~missing
+        parts.append((f"{low:.9g} to {high:.9g}", above & below))
     return parts
 
 
@@ -96,41 +114,63 @@ def report_slices(metric: str, answers: Answers, values: NDArray[Any]) -> list[d
 def judge_slices(
     rule: SliceRule, metric: str, answers: Answers, values: NDArray[Any], how: Bootstrap
 ) -> list[tuple[str, float, Found]]:
-    """(what is asked, its limit, what was found) for each limit of the rule."""
+    """(what is asked, its limit, what was found) for each limit of the rule; where nothing can be said, that alone."""
     measure = MEASURES[metric]
-    parts = {
-        name: answers.of(rows)
-        for name, rows in slice_rows(values, rule.values)
-        if rows.sum() >= rule.min_rows and not np.isnan(measure.value(answers.labels[rows], answers.candidate[rows]))
-    }
-    unknown = None
-    if lacking := [value for value in rule.values if value not in parts]:
-        unknown = _nothing(f"{', '.join(lacking)} has fewer than {rule.min_rows} rows, or too few to have any {metric}")
-    elif not parts:
-        unknown = _nothing(f"no value has {rule.min_rows} rows that have a {metric}")
-    shared = replace(how, confidence=1 - (1 - how.confidence) / max(len(parts), 1))
+    parts, lacking = {}, {}
+    for name, rows in slice_rows(values, rule.values):
+        if words := _too_small(answers, rows, rule.min_rows, of_both_classes=metric == "auc"):
+            lacking[name] = words
+        else:
+            parts[name] = answers.of(rows)
+    named = [f"{value}: {lacking[value]}" for value in rule.values if value in lacking]
+    if named or not parts:
+        largest = named or [f"{name or MISSING}: {words}" for name, words in lacking.items()][:1]
+        return [("rows", float(rule.min_rows), _nothing(", ".join(largest) or "there are no values"))]
+    shared = replace(how, confidence=1 - (1 - how.confidence) / len(parts))
     asked = []
     if rule.floor is not None:
-        asked.append(("floor", rule.floor, unknown or _against_floor(measure, rule.floor, parts, shared)))
+        asked.append(("floor", rule.floor, _against_floor(measure, rule.floor, parts, shared)))
     if rule.max_loss is not None and answers.champion is not None:
-        asked.append(("loss", rule.max_loss, unknown or _against_champion(measure, rule.max_loss, parts, shared)))
+        asked.append(("loss", rule.max_loss, _against_champion(measure, rule.max_loss, parts, shared)))
     return asked
+
+
+def _too_small(answers: Answers, rows: Rows, min_rows: int, *, of_both_classes: bool = False) -> str:
+    """Why nothing is said of a part; empty when it is large enough. The bootstrap of few rows, few moments or few of
+    one class is too sure of itself."""
+    count, moments = int(rows.sum()), len(np.unique(answers.blocks[rows]))
+    if count < min_rows:
+        return f"{count} rows of {min_rows} that are needed"
+    if moments < MIN_BLOCKS <= len(np.unique(answers.blocks)):
+        return f"its rows lie in {moments} moments, {MIN_BLOCKS} are needed"
+    positives = int((answers.labels[rows] > THRESHOLD).sum())
+    if of_both_classes and min(positives, count - positives) < MIN_EACH:
+        return f"{positives} positives of {count} rows, {MIN_EACH} of either class are needed"
+    return ""
 
 
 def judge_fairness(
     rule: FairnessRule, answers: Answers, values: NDArray[Any], how: Bootstrap
 ) -> list[tuple[str, float, Found]]:
     """(what is asked, its limit, what was found) for each gap of the rule."""
-    groups = {name: rows for name, rows in slice_rows(values) if rows.sum() >= rule.min_rows}
     decided, positive = answers.candidate > THRESHOLD, answers.labels > THRESHOLD
+    groups = {name: rows for name, rows in slice_rows(values) if not _too_small(answers, rows, rule.min_rows)}
+    true = {name: rows & positive for name, rows in groups.items() if (rows & positive).sum() >= MIN_EACH}
     asked = []
-    if rule.max_opportunity_gap is not None:
-        true = {name: rows & positive for name, rows in groups.items() if (rows & positive).sum() >= MIN_POSITIVES}
-        limit, gap = rule.max_opportunity_gap, _gap(true, decided, answers.blocks, how)
-        asked.append(("opportunity", limit, _told(gap, "true positive rates", rule, limit, how)))
-    if rule.max_parity_gap is not None:
-        limit, gap = rule.max_parity_gap, _gap(groups, decided, answers.blocks, how)
-        asked.append(("parity", limit, _told(gap, "rates of positive decisions", rule, limit, how)))
+    for name, limit, counted, what, needed in (
+        ("opportunity", rule.max_opportunity_gap, true, "true positive rates", f", {MIN_EACH} positive"),
+        ("parity", rule.max_parity_gap, groups, "rates of positive decisions", ""),
+    ):
+        if limit is None:
+            continue
+        if np.isnan(answers.candidate).any():
+            found = _nothing("some answers are no numbers")
+        elif len(counted) < 2:
+            few = f"{rule.min_rows} rows{needed}, in {MIN_BLOCKS} moments"
+            found = _nothing(f"fewer than two groups by {rule.by} have {few}")
+        else:
+            found = _told(_gap(counted, decided, answers.blocks, how), what, rule.by, limit, how)
+        asked.append((name, limit, found))
     return asked
 
 
@@ -140,9 +180,10 @@ def _against_floor(measure: Measure, floor: float, parts: Mapping[str, Answers],
     for name, part in parts.items():
         point, low, high = value_bounds(measure, part.labels, part.candidate, part.blocks, how)
         looked.append(Part(name, len(part.labels), point, low, high))
-    looked.sort(key=lambda part: part.point, reverse=not measure.higher_is_better)
-    below = [p for p in looked if measure.gain(p.most if measure.higher_is_better else p.least, floor) < 0]
-    return _found(looked, below, f"worse than the floor {floor:g}", measure.name)
+    best = {p.value: p.most if measure.higher_is_better else p.least for p in looked}
+    looked.sort(key=lambda part: measure.gain(best[part.value], floor))
+    below = [p for p in looked if not measure.gain(best[p.value], floor) >= 0]  # of NaN, too
+    return _found(looked, below, best[looked[0].value], f"worse than the floor {floor:g}", measure.name)
 
 
 def _against_champion(measure: Measure, limit: float, parts: Mapping[str, Answers], how: Bootstrap) -> Found:
@@ -152,9 +193,10 @@ def _against_champion(measure: Measure, limit: float, parts: Mapping[str, Answer
         assert part.champion is not None
         point, least = gain_bound(measure, part.labels, part.champion, part.candidate, part.blocks, how)
         looked.append(Part(name, len(part.labels), point, least, np.inf))
-    looked.sort(key=lambda part: part.point, reverse=True)
-    lost = [p for p in looked if p.least > limit]
-    return _found(looked, lost, f"beyond {limit:g}", f"loss of {measure.name} against the champion")
+    looked.sort(key=lambda part: -part.least)
+    lost = [p for p in looked if not p.least <= limit]  # of NaN, too
+    what = f"loss of {measure.name} against the champion"
+    return _found(looked, lost, looked[0].least, f"beyond {limit:g}", what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +208,12 @@ class Gap:
     least: float
 
 
-def _gap(groups: Mapping[str, Rows], decided: Rows, blocks: Blocks, how: Bootstrap) -> Gap | None:
-    """Greatest minus least rate, and a bound that at least one pair of groups is apart by. None with fewer than two.
+def _gap(groups: Mapping[str, Rows], decided: Rows, blocks: Blocks, how: Bootstrap) -> Gap:
+    """Greatest minus least rate, and a bound that at least one pair of groups is apart by.
 
     The greatest of several rates is too great by chance. So every pair has its own bound, all of them at once with the
     confidence: by the bootstrap of the greatest studentised difference (Romano, Wolf: Stepwise Multiple Testing, 2005).
     """
-    if len(groups) < 2:
-        return None
     rates = {name: float(decided[rows].mean()) for name, rows in groups.items()}
     drawn = []
     for numbered, draws in how.draws(blocks):
@@ -190,30 +230,26 @@ def _gap(groups: Mapping[str, Rows], decided: Rows, blocks: Blocks, how: Bootstr
     return Gap(rates, float(apart.max()), max(float((apart - reach * spread).max()), 0.0))
 
 
-def _told(gap: Gap | None, what: str, rule: FairnessRule, limit: float, how: Bootstrap) -> Found:
-    if gap is None:
-        return _nothing(
-            f"fewer than two groups by {rule.by} have {rule.min_rows} rows, {MIN_POSITIVES} of them positive"
-        )
+def _told(gap: Gap, what: str, by: str, limit: float, how: Bootstrap) -> Found:
     highest, lowest = (choose(gap.rates, key=lambda name: gap.rates[name]) for choose in (max, min))
     passed = gap.least <= limit
-    apart = f"{highest} {gap.rates[highest]:.4f}, {lowest} {gap.rates[lowest]:.4f}"
+    apart = ", ".join(f"{name or MISSING} {gap.rates[name]:.4f}" for name in (highest, lowest))
     words = (
-        f"{what} of {len(gap.rates)} groups by {rule.by} differ by {gap.gap:.4f} ({apart}), at least {gap.least:.4f} "
+        f"{what} of {len(gap.rates)} groups by {by} differ by {gap.gap:.4f} ({apart}), at least {gap.least:.4f} "
         f"with confidence {how.confidence:g}: {'within' if passed else 'beyond'} {limit:g}"
     )
-    return Found(gap.gap, passed, words)
+    return Found(gap.least, passed, words)
 
 
-def _found(looked: Sequence[Part], bad: Sequence[Part], against: str, what: str) -> Found:
+def _found(looked: Sequence[Part], bad: Sequence[Part], bound: float, against: str, what: str) -> Found:
     shown = bad[:5] or looked[:1]
-    named = ", ".join(f"{p.value or 'missing'} {p.point:.4f}{_interval(p)} of {p.rows:,} rows" for p in shown)
+    named = ", ".join(f"{p.value or MISSING} {p.point:.4f}{_interval(p)} of {p.rows:,} rows" for p in shown)
     if bad:
         more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
         words = f"{what} of {len(bad)} of {len(looked)} slices is shown to be {against}: {named}{more}"
     else:
         words = f"{what} of none of {len(looked)} slices is shown to be {against}; worst: {named}"
-    return Found(looked[0].point, not bad, words)
+    return Found(bound, not bad, words)
 
 
 def _interval(part: Part) -> str:

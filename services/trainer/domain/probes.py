@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,45 @@ NOISE, MISSING, SWAPS = "noise", "missing", "swaps"
 Column = NDArray[Any]
 
 
-def probes(gate: Gate, columns: Columns, seed: int) -> Iterator[tuple[str, Columns]]:
-    """Each probe that the gate asks for: its name, and the columns that are put to the model."""
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What is put to the model, and in which rows it is another question than before."""
+
+    name: str
+    columns: Columns
+    changed: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """A model's answers to a probe, float64[n], and in which rows they are answers to another question."""
+
+    answers: Floats
+    changed: NDArray[np.bool_]
+
+
+def probes(gate: Gate, columns: Columns, seed: int) -> Iterator[Probe]:
+    """Each probe that the gate asks for."""
     for name in (NOISE, MISSING, SWAPS):
         if getattr(gate.robustness, name) is not None:
-            yield robustness_name(name), _disturbed(name, gate.robustness, columns, _random(seed, name))
+            worse = _disturbed(name, gate.robustness, columns, _random(seed, name))
+            yield _probe(robustness_name(name), columns, worse)
     for behaviour in gate.behaviour:
         changed = _changed(behaviour, columns, _random(seed, behaviour.name))
-        yield behaviour_name(behaviour), {**columns, **changed}
+        probe = _probe(behaviour_name(behaviour), columns, {**columns, **changed})
+        # A known case is the question itself, also to a row that has these values already.
+        yield replace(probe, changed=np.ones_like(probe.changed)) if behaviour.given else probe
+
+
+def _probe(name: str, before: Columns, after: Columns) -> Probe:
+    changed = np.zeros(len(next(iter(before.values()))), dtype=bool)
+    for column, values in after.items():
+        if values is not before[column]:
+            same = values == before[column]
+            if values.dtype != object:
+                same |= np.isnan(values) & np.isnan(before[column])
+            changed |= ~same
+    return Probe(name, after, changed)
 
 
 def as_expected(behaviour: Behaviour, before: Floats, after: Floats) -> NDArray[np.bool_]:
@@ -61,7 +93,8 @@ def _disturbed(name: str, rule: Robustness, columns: Columns, random: np.random.
     for column, values in columns.items():
         is_text = values.dtype == object
         if name == NOISE and not is_text:
-            spread = float(np.nanstd(values)) if np.isfinite(values).any() else 0.0
+            known = values[np.isfinite(values)].astype(np.float64)
+            spread = float(known.std()) if len(known) else 0.0
             changed[column] = (values + random.normal(size=len(values)) * share * spread).astype(values.dtype)
         elif name == MISSING:
             changed[column] = np.where(random.random(len(values)) < share, "" if is_text else np.nan, values).astype(

@@ -72,3 +72,5 @@ class Run:
     put_back: int = 0
     reference: str = ""
     accept_data: bool = False
+    holdout_from_us: int = 0  # first and last moment of the rows that its gate judged by
+    holdout_to_us: int = 0

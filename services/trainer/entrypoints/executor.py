@@ -148,7 +148,14 @@ class Executor:
             return
         await self._upload(folder)
         report = (folder / "report.json").read_text(encoding="utf-8")
-        gated = replace(run, candidate=_candidate(spec, result), report_json=report)
+        first_us, last_us = _holdout(folder)
+        gated = replace(
+            run,
+            candidate=_candidate(spec, result),
+            report_json=report,
+            holdout_from_us=first_us,
+            holdout_to_us=last_us,
+        )
         await self._finish(gated, State(result.verdict), result.reason)
         await asyncio.to_thread(_drop_bulky, folder)
 
@@ -198,7 +205,9 @@ class Executor:
 
     async def _judged(self, run: Run, project: Project, folder: Path) -> tuple[JobResult, JobSpec]:
         """The job's result against the champion that serves when the job ends."""
-        mode, judged = run.mode, await self._holdouts(run, project)
+        mode = run.mode
+        async with self._desk.runs.read() as book:
+            judged = await book.judged(run.project, run.as_of_us - project.training.window_us)
         for _ in range(MAX_GATES):
             champion = await self._shop.registry.champion(project.name, project.model.name)
             await lay_champion(self._shop, champion, folder)
@@ -208,16 +217,10 @@ class Executor:
             now = await self._shop.registry.champion(project.name, project.model.name)
             if result.declined or now.version == champion.version:
                 break
-            judged += _holdout(_text(folder / "report.json"))
+            judged.append(_holdout(folder))
             log.info("run %s: champion %d became %d meanwhile", run.run_id, champion.version, now.version)
             mode = GATE
         return result, spec
-
-    async def _holdouts(self, run: Run, project: Project) -> list[tuple[int, int]]:
-        """Holdouts of earlier gates of the project's model, this run's own among them where it meets the gate again."""
-        async with self._desk.runs.read() as book:
-            others = await book.judged(run, run.as_of_us - project.training.window_us)
-        return [window for one in others for window in _holdout(one.report_json)] + run.turn * _holdout(run.report_json)
 
     async def _upload(self, folder: Path) -> None:
         for name in ("model.onnx", "bundle.json", "report.json"):
@@ -256,10 +259,10 @@ class Executor:
         return finished
 
 
-def _holdout(report_json: str) -> list[tuple[int, int]]:
-    """First and last moment of the rows that a gate judged by; nothing where there was no gate."""
-    window = json.loads(report_json or "{}").get("holdout")
-    return [(int(window["from_us"]), int(window["to_us"]))] if window else []
+def _holdout(folder: Path) -> tuple[int, int]:
+    """First and last moment of the rows that the gate judged by."""
+    window = json.loads(_text(folder / "report.json"))["holdout"]
+    return int(window["from_us"]), int(window["to_us"])
 
 
 def _candidate(spec: JobSpec, result: JobResult) -> CandidateModel:

@@ -20,7 +20,7 @@ from services.trainer.domain.examples import Examples, Split, window_uses
 from services.trainer.domain.gate import LINEAR, TRIED, Evidence, Verdict, judge, report_json
 from services.trainer.domain.job import GATE, JobResult, JobSpec
 from services.trainer.domain.metrics import Floats
-from services.trainer.domain.probes import probes
+from services.trainer.domain.probes import Probed, probes
 from services.trainer.domain.validation import Validation
 
 
@@ -68,7 +68,10 @@ def put_before_gate(
         champion_note=by.champion_note,
         window_uses=window_uses(holdout.moments_us, spec.judged),
         parts=holdout.columns,
-        probed={name: scorer.score(columns) for name, columns in probes(spec.gate, holdout.columns, spec.net.seed)},
+        probed={
+            probe.name: Probed(scorer.score(probe.columns), probe.changed)
+            for probe in probes(spec.gate, holdout.columns, spec.net.seed)
+        },
         p99_ms=scorer.p99_ms(holdout.columns),
         size_bytes=len(graph),
         largest_difference=difference,
@@ -181,6 +184,7 @@ def _report(stands: Judged, other: Judged | None, split: Split, data: Mapping[st
         "model_digest": digest_of(stands.graph),
         "metric": spec.gate.metric,
         "confidence": spec.gate.confidence,
+        "confidence_of_comparisons": stands.evidence.confidence(spec.gate),
         "rows": {"fit": len(split.fit), "validation": len(split.validation), "holdout": len(split.holdout)},
         "data": data,
         "holdout": {"from_us": int(split.holdout.moments_us[0]), "to_us": int(split.holdout.moments_us[-1])},

@@ -178,7 +178,7 @@ async def test_a_model_is_asked_about_parts_worse_inputs_and_single_answers(tmp_
     checks = {check["name"]: check for check in report["checks"]}
     assert [name for name, check in checks.items() if not check["passed"]] == ["behaviour:z is no matter"]
     assert checks["behaviour:z is no matter"]["value"] > 0.5 and "z is no matter" in result.reason
-    assert "none of 3 slices" not in checks["slice_floor:kind"]["reason"]  # the missing one is a slice, too
+    assert "none of 4 slices" in checks["slice_floor:kind"]["reason"], "the missing one is a slice, too"
     assert checks["slice_floor:x"]["reason"].count("rows") == 1 and checks["slice_floor:kind"]["value"] > 0.7
     assert 0 < checks["robustness:missing"]["value"] < 0.05
     assert {"fairness_opportunity:kind", "fairness_parity:kind", "behaviour:x raises it"} < set(checks)

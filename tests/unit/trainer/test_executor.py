@@ -112,7 +112,8 @@ async def test_rows_are_held_against_those_of_the_last_run_that_passed(world, tm
             await world.ask(TrainingRequest.MANUAL, world.clocks.time_us, f"by-hand-{number}")
             ends = await shop.ends(number + 1)
     specs, ids = shop.jobs.specs, [end.run_id for end in ends]
-    assert [[first for first, _ in spec.judged] for spec in specs] == [[], [1], [1, 2], [1, 2, 3], [1, 2, 3]]
+    judged = [sorted(first - START_US for first, _ in spec.judged) for spec in specs]
+    assert judged == [[], [1], [1, 2], [1, 2, 3], [1, 2, 3]], "a declined run was judged by nothing"
     assert [spec.reference for spec in specs] == ["", ids[0], ids[0], ids[2], ids[2]]
     assert (ends[3].state, ends[3].reason) == (STATE.DECLINED, "broken")
     async with world.runs.read() as book:
@@ -210,7 +211,8 @@ async def test_the_champion_is_compared_with_and_a_change_meanwhile_gates_again(
         await ask_by_hand(world)
         [end] = await shop.ends()
     assert [(s.mode, s.champion.version) for s in shop.jobs.specs] == [("train", 1), ("gate", 2)]
-    assert [s.judged for s in shop.jobs.specs] == [(), ((1, 11),)]  # the second gate judges by the same rows
+    same_rows = ((START_US + 1, START_US + 11),)
+    assert [s.judged for s in shop.jobs.specs] == [(), same_rows]
     assert end.candidate.champion_version == 2
 
 
@@ -225,7 +227,11 @@ async def test_a_stale_gate_is_met_again_by_the_stored_model_under_the_same_run(
     assert ends[1].candidate.gate_report_digest != first.candidate.gate_report_digest
     assert ends[1].candidate.model_digest == first.candidate.model_digest
     assert ends[1].candidate.snapshot_digest == first.candidate.snapshot_digest
-    assert [(s.mode, s.judged) for s in shop.jobs.specs] == [("train", ()), ("gate", ((1, 11),))]
+    own = ((START_US + 1, START_US + 11),)
+    assert [(s.mode, s.judged) for s in shop.jobs.specs] == [("train", ()), ("gate", own)]
+    async with world.runs.read() as book:
+        later = await book.judged("pumps", START_US)
+    assert len(later) == 2, "the run met the gate twice, whoever asks"
     events = await world.published("training.runs")
     assert events[-1].causation_id == "stale-1" and len({e.id for e in events}) == len(events)
 

@@ -220,7 +220,18 @@ def test_rows_that_were_judged_by_before_ask_for_more():
     verdict = judge(GATE, binary=True, evidence=fresh, seed=1)
     assert verdict.passed and "with confidence 0.8)" in verdict.reason
     worn = judge(GATE, binary=True, evidence=replace(fresh, window_uses=400.0), seed=1)
-    assert failed(worn) == {"champion"} and "with confidence 1, the rows judged by 400 times" in worn.reason
-    often = judge(GATE, binary=True, evidence=replace(fresh, window_uses=2.5), seed=1)
-    assert "with confidence 0.92, the rows judged by 2.5 times" in often.checks[0].reason
-    assert json.loads(report_json(often, replace(fresh, window_uses=2.5), {}))["window_uses"] == 2.5
+    assert failed(worn) == {"champion"} and "confidence 0.999999, the rows judged by 400 times" in worn.reason
+    often = judge(GATE, binary=True, evidence=replace(fresh, window_uses=2.0), seed=1)
+    assert "with confidence 0.95, the rows judged by 2 times" in often.checks[0].reason
+    assert json.loads(report_json(often, replace(fresh, window_uses=2.0), {}))["window_uses"] == 2.0
+
+
+def test_a_bound_far_out_goes_on_where_the_draws_end():
+    case = evidence(rows=800)
+    other = noisy(np.log(case.candidate / (1 - case.candidate)), 0.5, 10_001)
+    bounds = [
+        gain_bound(MEASURES["auc"], case.labels, case.candidate, other, case.blocks, Bootstrap(confidence, 500, 1))[1]
+        for confidence in (0.9, 0.98, 0.9999, 0.99999999)
+    ]
+    steps = np.diff(bounds)
+    assert (steps < 0).all() and steps[2] < steps[0] / 3

@@ -207,7 +207,7 @@ class FakeJobs:
             "data": data,
         }
         if not self.declined:
-            facts["holdout"] = {"from_us": len(self.specs), "to_us": len(self.specs) + 10}
+            facts["holdout"] = {"from_us": START_US + len(self.specs), "to_us": START_US + len(self.specs) + 10}
         report = json.dumps(facts).encode()
         files = {"model.onnx": b"model", "bundle.json": b"{}", "report.json": report}
         for name, data in files.items():
