@@ -48,7 +48,7 @@ class World:
 
 def jobs() -> list[Benchmark]:
     """`gate`."""
-    options = {"rows": 4_000, "gates": 40, "repetitions": 5}
+    options = {"rows": 4_000, "gates": 25, "repetitions": 4}
     return [Benchmark("gate", "how often the gate passes what is not better, and refuses what is", run, options)]
 
 
