@@ -19,6 +19,7 @@ from millrace.cli import (
     projects,
     publish,
     replay,
+    report,
     runs,
     shadow,
     stack,
@@ -63,6 +64,7 @@ for _commands in (
     replay.app,
     shadow.app,
     models.top,
+    report.app,
     events.top,
     doctor.app,
 ):

@@ -60,8 +60,8 @@ def show(run_id: RunId, home: Home = DEFAULT_HOME, as_json: AsJson = False) -> N
     """
     from millrace.cli.output import console, emit_json, table, when
 
-    run = _get(home, run_id)
-    report = _report(run)
+    run = read_run(home, run_id)
+    report = read_report(run)
     if as_json:
         emit_json({**run_dict(run), "gate_report": report})
         return
@@ -101,8 +101,8 @@ def compare(run_id: RunId, other: RunId, home: Home = DEFAULT_HOME, as_json: AsJ
     """
     from millrace.cli.output import emit_json, show_table
 
-    runs = [_get(home, run_id), _get(home, other)]
-    mine, its = (dict(_compared(run, _report(run))) for run in runs)
+    runs = [read_run(home, run_id), read_run(home, other)]
+    mine, its = (dict(_compared(run, read_report(run))) for run in runs)
     differing = {name: [mine.get(name, ""), its.get(name, "")] for name in {**mine, **its}}
     differing = {name: pair for name, pair in differing.items() if pair[0] != pair[1]}
     if as_json:
@@ -172,7 +172,8 @@ def run_dict(run: service_pb2.Run) -> dict[str, Any]:
     return as_dict(run)
 
 
-def _get(home: Path, run_id: str) -> service_pb2.Run:
+def read_run(home: Path, run_id: str) -> service_pb2.Run:
+    """One run with all that is known of it."""
     from millrace.cli.remote import stub
     from millrace.wire.trainer.v1 import service_pb2 as wire
 
@@ -181,7 +182,7 @@ def _get(home: Path, run_id: str) -> service_pb2.Run:
     return found
 
 
-def _report(run: service_pb2.Run) -> dict[str, Any]:
+def read_report(run: service_pb2.Run) -> dict[str, Any]:
     """The gate report; empty before there is one. CliError when it cannot be read."""
     try:
         return dict(json.loads(run.gate_report_json or "{}"))
@@ -235,10 +236,15 @@ def _in_short(column: Mapping[str, Any]) -> str:
     return ", ".join([*(f"{value} {share:.0%}" for value, share in column["top"][:3]), missing])
 
 
+def models_of(metrics: Mapping[str, Any]) -> list[str]:
+    """The models that were measured: the candidate and whom it would replace first."""
+    return [*(name for name in MODELS if name in metrics), *sorted(name for name in metrics if name not in MODELS)]
+
+
 def _metric_table(metrics: Mapping[str, Mapping[str, float]]) -> Any:
     from millrace.cli.output import table
 
-    models = [*(name for name in MODELS if name in metrics), *sorted(name for name in metrics if name not in MODELS)]
+    models = models_of(metrics)
     names = sorted({name for values in metrics.values() for name in values})
     rows = [(name, *(f"{metrics[m][name]:.4g}" if name in metrics[m] else "" for m in models)) for name in names]
     return table(("metric on the holdout", *models), rows)

@@ -29,6 +29,7 @@ from services.trainer.domain.metrics import (
 )
 
 MAX_SLICE_VALUES = 20
+QUARTERS = 4
 REPORTED_ROWS = 30  # of fewer rows no metric is told
 MIN_EACH = 30  # positives, and negatives where both count: of fewer any rate is anybody's guess
 MISSING = "missing"
@@ -76,23 +77,26 @@ class Answers:
 
 def slice_rows(values: NDArray[Any], named: Sequence[str] = ()) -> list[tuple[str, Rows]]:
     """Named subsets of rows, no name twice: one per `named` and per frequent text, one per value of a number that has
-    few, else one per quarter of its range; the outer quarters hold all that lies beyond."""
+    few, else one per quarter of its rows by size (a value of so many rows is a part of its own); the outer quarters
+    hold all that lies beyond."""
     if values.dtype == object:
         counted = sorted(Counter(values.tolist()).items(), key=lambda one: (-one[1], one[0]))
         frequent = [value for value, _ in counted[:MAX_SLICE_VALUES]]
         return [(value, values == value) for value in dict.fromkeys([*named, *frequent])]
     missing = np.isnan(values)
     parts: list[tuple[str, Rows]] = [(MISSING, missing)] if missing.any() else []
-    distinct = np.unique(values[~missing])
+    distinct, counts = np.unique(values[~missing], return_counts=True)
     if len(distinct) <= MAX_SLICE_VALUES:
         return [*parts, *((f"{value:.9g}", values == value) for value in distinct)]
-    finite = values[np.isfinite(values)]
-    edges = np.unique(np.quantile(finite, [0, 0.25, 0.5, 0.75, 1]))
+    heavy = distinct[counts * QUARTERS >= counts.sum()]  # no quarter could hold it
+    parts += [(f"{value:.9g}", values == value) for value in heavy]
+    others = ~missing & ~np.isin(values, heavy)
+    edges = np.unique(np.quantile(values[others & np.isfinite(values)], np.linspace(0, 1, QUARTERS + 1)))
     pairs = list(itertools.pairwise(edges))
     for place, (low, high) in enumerate(pairs):
-        above = values >= low if place else ~missing
-        below = values < high if place < len(pairs) - 1 else ~missing
-        parts.append((f"{low:.9g} to {high:.9g}", above & below))
+        above = values >= low if place else others
+        below = values < high if place < len(pairs) - 1 else others
+        parts.append((f"{low:.9g} to {high:.9g}", above & below & others))
     return parts
 
 

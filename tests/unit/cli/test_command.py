@@ -21,7 +21,7 @@ Run = Callable[..., Any]
 INSTALLED = Path(sys.executable).parent / "millrace"
 TOP = [
     *("up", "down", "status", "doctor", "apply", "train", "publish", "predict", "replay", "rollback", "alerts"),
-    *("models", "events", "features", "data", "deadletter", "shadow", "topics", "training", "runs"),
+    *("models", "events", "features", "data", "deadletter", "shadow", "topics", "training", "runs", "report"),
 ]
 
 

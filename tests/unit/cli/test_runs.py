@@ -126,3 +126,46 @@ def test_a_run_made_once_more_ends_well_only_when_it_came_out_as_recorded(rooms:
     assert bad.exit_code == 1 and "did NOT come out as recorded" in bad.stdout and "NO" in bad.stdout
     told = millrace("runs", "rerun", "r1", "--json")
     assert told.exit_code == 1 and json.loads(told.stdout)["lines"][2]["now"] == "0.6"
+
+
+def test_a_run_is_written_for_a_pull_request(rooms: FakeRooms, millrace: Run) -> None:
+    parts = [
+        {"value": "a|b", "rows": 1200, "candidate": 0.7, "champion": 0.6},
+        {"value": '<i>"c"</i>', "rows": 300, "candidate": 0.65, "champion": 0.66},
+        {"value": "", "rows": 4, "candidate": None, "champion": None},
+    ]
+
+    def answer(asked: service_pb2.GetRunRequest) -> service_pb2.Run:
+        run = run_of(asked.run_id, metric="auc", slices={"kind": parts})
+        for epoch, loss in ((1, 0.9), (2, 0.5)):
+            run.curve.add(epoch=epoch, train_loss=loss, validation_loss=loss + 0.1)
+        return run
+
+    rooms.on["Trainer.GetRun"] = answer
+    said = millrace("report", "r1", "--markdown").stdout
+    for line in (
+        "## pumps: REFUSED",
+        "| ❌ | `floor:auc` | auc 0.51 misses the floor 0.6 |",
+        "| metric | candidate | champion | constant |",
+        "| auc | 0.51 | 0.52 | 0.5 |",
+        "| a\\|b | 1,200 | 0.7 | 0.6 |",
+        '| &lt;i>"c"&lt;/i> | 300 | 0.65 | 0.66 |',
+        "| missing | 4 | – | – |",
+        '  x-axis ["a|b", "<i>\'c\'</i>"]',
+        "  bar [0.7, 0.65]",
+        "  line [0.6, 0.66]",
+        "  y-axis 0 --> 0.7",
+        "  line [1, 0.6]",
+        "| `last.pressure` | 40 | last.pressure is -1 in 8% of 500 rows |",
+        "Drifted since the last good run, by stability index: `last.kind` (0.31)",
+    ):
+        assert line in said.splitlines(), f"{line}\n---\n{said}"
+    assert said.count("```") == 4
+    assert "the gate asked" in millrace("report", "r1").stdout
+    assert json.loads(millrace("report", "r1", "--json").stdout)["gate_report"]["metric"] == "auc"
+
+
+def test_a_run_without_a_verdict_is_written_as_far_as_it_is(rooms: FakeRooms, millrace: Run) -> None:
+    rooms.on["Trainer.GetRun"] = lambda asked: service_pb2.Run(run_id=asked.run_id, project="pumps", reason="waits")
+    said = millrace("report", "r1", "--markdown").stdout
+    assert said.startswith("## pumps: ") and "waits" in said and "```" not in said and "What the gate asked" not in said
