@@ -229,9 +229,10 @@ def _champion(settings: Gate, evidence: Evidence, predictions: Floats, seed: int
 
 
 def _sure(settings: Gate, evidence: Evidence, gain: float, bound: float) -> str:
-    confidence = f"with confidence {evidence.confidence(settings):.6g}"
+    confidence = evidence.confidence(settings)
+    sure = f"with confidence {confidence:.{3 if confidence < 0.999 else 7}g}"
     uses = f", the rows judged by {evidence.window_uses:.3g} times" if evidence.window_uses > 1 else ""
-    return f"{settings.metric} gain {_text(gain)}, at least {_text(bound)} {confidence}{uses}"
+    return f"{settings.metric} gain {_text(gain)}, at least {_text(bound)} {sure}{uses}"
 
 
 def _bound(settings: Gate, evidence: Evidence, other: Floats, seed: int) -> tuple[float, float]:

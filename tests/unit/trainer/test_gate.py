@@ -220,7 +220,7 @@ def test_rows_that_were_judged_by_before_ask_for_more():
     verdict = judge(GATE, binary=True, evidence=fresh, seed=1)
     assert verdict.passed and "with confidence 0.8)" in verdict.reason
     worn = judge(GATE, binary=True, evidence=replace(fresh, window_uses=400.0), seed=1)
-    assert failed(worn) == {"champion"} and "confidence 0.999999, the rows judged by 400 times" in worn.reason
+    assert failed(worn) == {"champion"} and "confidence 0.9999988, the rows judged by 400 times" in worn.reason
     often = judge(GATE, binary=True, evidence=replace(fresh, window_uses=2.0), seed=1)
     assert "with confidence 0.95, the rows judged by 2 times" in often.checks[0].reason
     assert json.loads(report_json(often, replace(fresh, window_uses=2.0), {}))["window_uses"] == 2.0
