@@ -16,7 +16,7 @@ from millrace.definitions.gate import FairnessRule, Gate, SliceRule
 from numpy.typing import NDArray
 
 from bench.benchmark import Bench, Benchmark, Column, Row, Runs, Section, Target
-from services.trainer.domain.gate import Evidence
+from services.trainer.domain.gate import RESAMPLES, Evidence
 from services.trainer.domain.metrics import MEASURES, Bootstrap, Floats, gain_bound
 from services.trainer.domain.parts import Answers, Found, judge_fairness, judge_slices
 
@@ -25,7 +25,6 @@ WEATHER, NOISE = 0.7, 0.8  # standard deviations of a moment's own effect, and o
 OWN, SHARED = 0.5, 0.866  # of a noise: its row's own part and that of its moment; squares add up to 1
 BETTER, MUCH_BETTER, WORSE = 0.60, 0.35, 0.97  # noise of other models
 LARGE = 400_000  # rows on which the true AUC of a model is told
-RESAMPLES = 500  # as the gate's
 SLICES, RARE = 10, 0.15  # parts of a rule, and the share of positives in its rarer case
 USES = (1, 5, 20)
 ALLOWED = 0.2  # by chance, with the confidence of 0.8

@@ -17,6 +17,7 @@ app = typer.Typer()
 
 LONGEST_LABEL = 16  # characters below a bar
 FEWEST_BARS = 2
+SPECIAL = "\\`*_[]|#~"  # what begins markup inside a line
 
 
 @app.command()
@@ -43,23 +44,23 @@ def report(
 
 def _lines(run: service_pb2.Run, found: Mapping[str, Any]) -> Iterator[str]:
     made = run.candidate
-    yield f"## {_cell(run.project)}: {state_of(run)}"
-    yield from ("", _cell(run.reason), "")
+    yield f"## {_text(run.project)}: {state_of(run)}"
+    yield from ("", _text(run.reason), "")
     rows = ", ".join(f"{count:,} {name}" for name, count in found.get("rows", {}).items())
     facts = {
-        "run": f"`{run.run_id}`",
+        "run": _code(run.run_id),
         "asked by": ", ".join(sorted(set(run.triggers))),
-        "data": f"`{run.snapshot_digest}`" if run.snapshot_digest else "",
+        "data": _code(run.snapshot_digest),
         "rows": rows,
-        "template": made.template,
-        "code": f"`{made.code_version}`" if made.code_version else "",
-        "model": f"`{made.model_digest}`" if made.model_digest else "",
+        "template": _text(made.template),
+        "code": _code(made.code_version),
+        "model": _code(made.model_digest),
         "champion then": f"version {made.champion_version}" if made.champion_version else "",
     }
     yield from _table(("", ""), [(name, value) for name, value in facts.items() if value])
     if found.get("checks"):
         yield from ("### What the gate asked", "")
-        asked = [("✅" if c["passed"] else "❌", f"`{c['name']}`", c["reason"]) for c in found["checks"]]
+        asked = [("✅" if c["passed"] else "❌", _code(c["name"]), _text(c["reason"])) for c in found["checks"]]
         yield from _table(("", "question", "found"), asked)
     yield from _metrics(found)
     for by, parts in found.get("slices", {}).items():
@@ -76,14 +77,14 @@ def _metrics(found: Mapping[str, Any]) -> Iterator[str]:
     names = sorted({name for values in metrics.values() for name in values})
     yield from ("### On the holdout", "")
     yield from _table(
-        ("metric", *models), [(name, *(_number(metrics[model].get(name)) for model in models)) for name in names]
+        ("metric", *models), [(_text(name), *(_number(metrics[model].get(name)) for model in models)) for name in names]
     )
 
 
 def _slices(metric: str, by: str, parts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    yield from (f"### {_cell(metric)} by {_cell(by)}", "")
+    yield from (f"### {_text(metric)} by {_text(by)}", "")
     rows = [
-        (part["value"] or "missing", f"{part['rows']:,}", _number(part["candidate"]), _number(part["champion"]))
+        (_text(part["value"] or "missing"), f"{part['rows']:,}", _number(part["candidate"]), _number(part["champion"]))
         for part in parts
     ]
     yield from _table(("value", "rows", "candidate", "champion"), rows)
@@ -110,10 +111,10 @@ def _data(data: Mapping[str, Any]) -> Iterator[str]:
     findings = [*data.get("findings", []), *data.get("carried", [])]
     if findings:
         yield from ("### Rows it did not learn from", "")
-        rows = [(f"`{one['column']}`", f"{one['rows']:,}", one["words"]) for one in findings]
+        rows = [(_code(one["column"]), f"{one['rows']:,}", _text(one["words"])) for one in findings]
         yield from _table(("column", "rows", "why"), rows)
     if data.get("drifted"):
-        drifted = ", ".join(f"`{_cell(one['column'])}` ({one['psi']:.2f})" for one in data["drifted"])
+        drifted = ", ".join(f"{_code(one['column'])} ({one['psi']:.2f})" for one in data["drifted"])
         yield from (f"Drifted since the last good run, by stability index: {drifted}", "")
 
 
@@ -129,18 +130,24 @@ def _chart(title: str, labels: Sequence[str], series: Mapping[str, Sequence[floa
     yield from ("```", "")
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     for place, row in enumerate((head, *rows)):
-        yield "| " + " | ".join(_cell(cell) for cell in row) + " |"
+        yield "| " + " | ".join(row) + " |"
         if not place:
             yield "|" + "---|" * len(head)
     yield ""
 
 
-def _cell(value: Any) -> str:
+def _text(text: str) -> str:
     """Texts come from people and from data: nothing of them becomes markup."""
-    text = " ".join(str(value).split())
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    escaped = "".join(f"\\{one}" if one in SPECIAL else one for one in " ".join(text.split()))
+    return escaped.replace("<", "&lt;")
+
+
+def _code(text: str) -> str:
+    """A name as it is written; of nothing, nothing."""
+    plain = " ".join(text.replace("`", "'").split()).replace("|", "\\|")
+    return f"`{plain}`" if plain else ""
 
 
 def _plain(text: str) -> str:

@@ -77,8 +77,8 @@ class Evidence:
     def confidence(self, settings: Gate) -> float:
         """What a comparison needs: rows that were judged by before pass a lucky model sooner.
 
-        The k-th use may err with (1 - confidence) / k²: all uses together with 1.65 times that of the first, however
-        many there are (the sum of 1 / k² is π² / 6).
+        The k-th use may err with (1 - confidence) / k²: all uses of one whole holdout together with 1.65 times that of
+        the first, however many there are (the sum of 1 / k² is π² / 6). Rows that are shared in part count in part.
         """
         return 1 - (1 - settings.confidence) / self.window_uses**2
 

@@ -169,3 +169,15 @@ def test_a_run_without_a_verdict_is_written_as_far_as_it_is(rooms: FakeRooms, mi
     rooms.on["Trainer.GetRun"] = lambda asked: service_pb2.Run(run_id=asked.run_id, project="pumps", reason="waits")
     said = millrace("report", "r1", "--markdown").stdout
     assert said.startswith("## pumps: ") and "waits" in said and "```" not in said and "What the gate asked" not in said
+
+
+def test_texts_of_people_and_data_become_no_markup(rooms: FakeRooms, millrace: Run) -> None:
+    asked = {"name": "behaviour:a `b` | c", "passed": True, "reason": "*loud* _x_ [l](http://x) `c`"}
+
+    def answer(wanted: service_pb2.GetRunRequest) -> service_pb2.Run:
+        return run_of(wanted.run_id, checks=[asked])
+
+    rooms.on["Trainer.GetRun"] = answer
+    lines = millrace("report", "r1", "--markdown").stdout.splitlines()
+    row = r"| ✅ | `behaviour:a 'b' \| c` | \*loud\* \_x\_ \[l\](http://x) \`c\` |"
+    assert row in lines
