@@ -1,4 +1,4 @@
-"""What a gate report says, for people: `millrace.gate/1` as the trainer writes it, read without trust in its shape."""
+"""What a gate report says, for people: `millrace.gate/1` as the trainer writes it; anything else is refused."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from typing import Any
 from millrace.definitions.canonical import from_canonical_json
 from millrace.stores.files import write_whole
 
-from services.trainer.domain.job import TRAIN, ChampionSpec, JobResult
+from services.trainer.domain.job import GATE, TRAIN, ChampionSpec, JobResult
 from services.trainer.domain.runs import Run, State
 from services.trainer.entrypoints.workshop import Workshop, job_spec, lay_champion, lay_out
 from services.trainer.errors import BadRequest, SwitchedOff, UnknownRun
@@ -46,7 +46,8 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """All lines. `note`: why the rows could not be made again from history; they are then the kept ones, verified."""
+    """All lines. `note`: what could not be made again as it was, the rows (they are then the kept ones, verified) or
+    the gate of the training."""
 
     lines: tuple[Line, ...]
     note: str = ""
@@ -84,7 +85,8 @@ class Reruns:
                 async with aclosing(self._job(run, report, folder)) as steps:
                     async for step in steps:
                         if isinstance(step, JobResult):
-                            yield "done", 1.0, Outcome(tuple(_lines(run, report, digest, step, folder)), note)
+                            told = "; ".join(filter(None, (note, _met_again(report))))
+                            yield "done", 1.0, Outcome(tuple(_lines(run, report, digest, step, folder)), told)
                         else:
                             yield FITTING, ROWS + (1 - ROWS) * step, None
             finally:
@@ -145,6 +147,13 @@ class Reruns:
             await asyncio.wait((job,))
 
 
+def _met_again(report: dict[str, Any]) -> str:
+    """A later gate's report takes the place of the one of the training."""
+    if report["mode"] != GATE:
+        return ""
+    return "the model met its gate again later: what the gate of its training was held against was not kept"
+
+
 def _lines(run: Run, report: dict[str, Any], digest: str, result: JobResult, folder: Path) -> list[Line]:
     assert run.candidate is not None
     lines = [Line("data snapshot", run.snapshot_digest, digest)]
@@ -157,7 +166,8 @@ def _lines(run: Run, report: dict[str, Any], digest: str, result: JobResult, fol
         Line("model", run.candidate.model_digest, result.model_digest),
     ]
     before, now = report["metrics"], again["metrics"]
-    for model in sorted({*before, *now}):
+    # A gate that is met again does not ask for the net that was tried: what it did not measure is not held against it.
+    for model in sorted(before if report["mode"] == GATE else {*before, *now}):
         for name in sorted({*before.get(model, {}), *now.get(model, {})}):
             was, is_now = (repr(metrics.get(model, {}).get(name)) for metrics in (before, now))
             lines.append(Line(f"{name} of {model}", was, is_now))

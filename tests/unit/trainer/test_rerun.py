@@ -8,6 +8,7 @@ import pytest
 from millrace.runtime.definitions import Definition
 from millrace.stores.superseded import note_superseded
 from millrace.wire.ingestion.v1.forgetting_pb2 import Forget, Superseded
+from millrace.wire.trainer.v1.events_pb2 import TrainingRequest
 
 from services.trainer.domain.job import TRAIN, ChampionSpec
 from services.trainer.domain.switches import Switch
@@ -16,6 +17,7 @@ from services.trainer.errors import BadRequest, SwitchedOff
 from services.trainer.handlers import switch
 from tests.support.poll import until
 from tests.unit.trainer.test_executor import Shop, ask_by_hand
+from tests.unit.trainer.world import START_US
 
 
 @pytest.fixture
@@ -72,6 +74,20 @@ async def test_under_another_definition_the_kept_rows_are_read(world, shop):
     asked = len(shop.features.asked)
     _, outcome = await outcome_of(world, shop)
     assert outcome.same and "the definition is version 2" in outcome.note and len(shop.features.asked) == asked
+
+
+async def test_a_run_that_met_its_gate_again_is_held_against_what_that_gate_measured(world, tmp_path):
+    async with Shop(world, tmp_path / "runs") as shop:
+        await ask_by_hand(world)
+        [first] = await shop.ends()
+        shop.registry.serving = ChampionSpec(7, await shop.registry.put_artifact(b"champion"))
+        await world.ask(TrainingRequest.STALE_GATE, START_US + 5, "stale-1", first.run_id)
+        shop.end = (await shop.ends(2))[-1]
+    _, outcome = await outcome_of(world, shop)
+    assert outcome.same and "met its gate again" in outcome.note
+    assert "auc of tried" not in {line.what for line in outcome.lines}
+    spec = shop.jobs.specs[-1]
+    assert (spec.mode, spec.champion.version, len(spec.judged)) == (TRAIN, 7, 1)
 
 
 async def test_what_cannot_be_made_again_says_why(world, shop, tmp_path):

@@ -24,7 +24,7 @@ from millrace.wire.labeling.v1.events_pb2 import Label, LabelHeartbeat
 from millrace.wire.trainer.v1.events_pb2 import RunEvent, TrainingRequest
 
 from services.trainer.adapters.runs_sql import SqlRuns
-from services.trainer.domain.job import ChampionSpec, JobResult, JobSpec
+from services.trainer.domain.job import TRAIN, ChampionSpec, JobResult, JobSpec
 from services.trainer.errors import JobFailed, NeighbourUnavailable
 from services.trainer.handlers import HANDLERS, Desk
 from services.trainer.ports import JobProgress, SnapshotFacts
@@ -198,12 +198,13 @@ class FakeJobs:
         data["seen"] = json.loads(known.read_text()) if known.exists() else None
         facts: dict[str, object] = {
             "turn": len(self.specs),
+            "mode": spec.mode,
             "champion": {"version": spec.champion.version},
             "champion_digest": spec.champion.digest,
             "judged_before": spec.judged,
             "code_version": spec.code_version,
             "environment": {"digest": "sha256:env"},
-            "metrics": {"candidate": {"auc": self.auc}},
+            "metrics": {"candidate": {"auc": self.auc}} | ({"tried": {"auc": 0.7}} if spec.mode == TRAIN else {}),
             "data": data,
         }
         if not self.declined:
